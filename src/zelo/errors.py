@@ -1,0 +1,49 @@
+"""The exception tree. Every message says what is wrong, where, and the remedy, on one line.
+
+ZeloError                   base of all; the command line prints it and exits with 2
+    InputError              a file or value from outside is unusable (also a ValueError)
+        RecipeError         a recipe names an unknown key or a value out of range
+    WorkspaceError          a workspace folder is missing, not one of ours, or not writable
+    MissingExtraError       an optional dependency is not installed (also an ImportError)
+    ConvergenceError        a fit did not reach its tolerance (also an ArithmeticError)
+    JudgeError              too many judgments are missing to go on
+"""
+
+from __future__ import annotations
+
+
+class ZeloError(Exception):
+    """Base class: `except ZeloError` catches whatever zelo raises on purpose.
+
+    `what` is the fault, `where` a file:line or an id, `remedy` what the user can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        parts = [f"{where}: {what}" if where else what, remedy]
+        message = ". ".join(p.rstrip(".") for p in parts if p)
+        super().__init__(" ".join(message.splitlines()))  # what another library said may have several lines
+
+
+class InputError(ZeloError, ValueError):
+    """A file or a value from outside is unusable."""
+
+
+class RecipeError(InputError):
+    """A recipe names an unknown key or gives a value out of range."""
+
+
+class WorkspaceError(ZeloError):
+    """A workspace folder is missing, not one of ours, or not writable."""
+
+
+class MissingExtraError(ZeloError, ImportError):
+    """An optional dependency is not installed; the remedy names the extra."""
+
+
+class ConvergenceError(ZeloError, ArithmeticError):
+    """A fit did not reach its tolerance; its numbers are not returned."""
+
+
+class JudgeError(ZeloError):
+    """Too many judgments are missing to go on."""
