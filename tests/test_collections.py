@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import shared_collection
 
+from conftest import shared_collection
 from zelo.collections import BeirFolder, Collection, PythonDocs, Synthetic, open_collection, write_beir
 from zelo.errors import InputError
 from zelo.types import Document, Qrel, Query

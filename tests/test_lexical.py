@@ -8,10 +8,10 @@ import time
 import bm25s
 import pytest
 import Stemmer
-from conftest import shared_collection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import shared_collection
 from zelo.encoders.lexical import STOP_WORDS, LexicalAnalyzer, detect_language, supported_languages
 from zelo.errors import InputError
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import shared_collection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import shared_collection
 from zelo.encoders.lexical import LexicalAnalyzer
 from zelo.errors import InputError
 from zelo.retrievers import Retriever, dense

@@ -123,7 +123,7 @@ class Preference:
 class FittedScore:
     """A zELO score: strength in natural units of the named link, mean 0 per query, with its standard error.
 
-    Probit scores, P = (1 + erf x) / 2, are about 0.44 times logit scores; never mix links.
+    Probit scores, P = (1 + erf x) / 2, are about 0.42 times logit scores; never mix links.
     """
 
     query_id: str

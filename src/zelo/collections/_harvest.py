@@ -145,6 +145,7 @@ def _named_objects() -> Iterator[tuple[str, object]]:
     seen: dict[int, object] = {}  # keeps the objects, so that an id() is not used twice
     entries = _entries(modules, seen)
     yield from ((name, module) for name, module in modules.items() if name != "builtins")
+
     # functions first: random.choice is a method of a hidden instance, and its users never see the class
     def precedence(item: tuple[str, object]) -> tuple[bool, int]:
         name, obj = item

@@ -118,7 +118,8 @@ class VectorBank:
         """Return the text's vector, float32 [dim], of unit length."""
         self.prepare([text], tokens=False)
         vectors, i = self._places[text]
-        return vectors.pooled[i]
+        row: NDArray[np.float32] = vectors.pooled[i]
+        return row
 
     def token_ids(self, text: str) -> NDArray[np.int32]:
         """Return the text's token ids, special tokens included."""

@@ -16,6 +16,7 @@ DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 _WEIGHTS = {".safetensors", ".bin"}
 _CONFIGS = {".json", ".txt", ".model"}
+_LARGE = 1_000_000  # bytes; a larger file is read once per process while its size and times stay the same
 
 
 def resolve_model(name: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
@@ -106,10 +107,17 @@ def model_digest(folder: Path) -> str:
         relative = path.relative_to(folder)
         if path.suffix not in _WEIGHTS | _CONFIGS or not path.is_file() or _ignored(relative):
             continue
-        digest.update(f"{relative.as_posix()}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        stat = path.stat()
+        digest.update(f"{relative.as_posix()}\0{stat.st_size}\0".encode())
+        read = _sha256 if stat.st_size >= _LARGE else _sha256.__wrapped__
+        digest.update(read(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, changed: int, created: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _ignored(relative: Path) -> bool:

@@ -1,0 +1,37 @@
+# Two commands matter: `make demo` and `make test`. Everything needs only Python 3.11+, make and the package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+COLLECTIONS ?= ../shared/collections
+
+.PHONY: setup demo test check bench docs clean
+
+setup: $(VENV)/.complete
+
+$(VENV)/.complete: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: setup  ## from documents to a reranker and a report
+	$(BIN)/zelo demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup  ## style, types, generated docs
+	$(BIN)/ruff format --check src tests benchmarks experiments
+	$(BIN)/ruff check src tests benchmarks experiments
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+
+docs: setup  ## rewrite the generated pages
+	$(BIN)/python docs/generate.py
+
+bench: setup  ## figures and ratios; needs the collections of README
+	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/first_stage.py --collections $(COLLECTIONS)
+
+clean:
+	rm -rf $(VENV) workspaces .mypy_cache .ruff_cache .pytest_cache .hypothesis

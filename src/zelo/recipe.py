@@ -1,0 +1,329 @@
+"""The parameters of a workspace: frozen dataclasses, read from and written to TOML.
+
+One section per stage. A stage reruns when its own section (or its inputs) changed, so a parameter lives in the section
+of the stage that reads it. An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from zelo.errors import RecipeError
+from zelo.types import Link
+
+
+def _parameter(default: Any, about: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """A dataclass field with the line that documents it and its range, ends included."""
+    metadata = {"about": about, "least": least, "most": most}
+    if isinstance(default, list):
+        return field(default_factory=lambda: tuple(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+LEGS = ("bm25", "dense", "imported")
+"""What the first stage can be made of."""
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Which questions and documents to work on."""
+
+    collection: str = _parameter("python_docs", "a BEIR folder, or the name of a built-in collection: python_docs, synthetic")
+    test_split: str = _parameter("test", "the split whose questions are kept out of training and reported on")
+    max_train_queries: int = _parameter(400, "train on at most so many questions, chosen by a hash of their ids; 0 = all", least=0)
+    max_test_queries: int = _parameter(0, "report on at most so many questions, chosen likewise; 0 = all", least=0)
+
+
+@dataclass(frozen=True)
+class Encode:
+    """The small encoder whose vectors the dense leg, the judges and the student share."""
+
+    model: str = _parameter("all-MiniLM-L6-v2", "a sentence-transformers model: a name or a folder")
+    engine: Literal["auto", "openvino", "torch"] = _parameter("auto", "auto = OpenVINO where it is installed and fits the model")
+    max_token_vectors: int = _parameter(
+        2_000_000, "keep the token vectors of the whole corpus up to this many tokens (768 bytes each for MiniLM)", least=0
+    )
+
+
+@dataclass(frozen=True)
+class Retrieve:
+    """The first stage: its legs, fused."""
+
+    legs: tuple[str, ...] = _parameter(["bm25", "dense"], "any of bm25, dense and imported")
+    run: str = _parameter("", "the leg `imported`: a TREC run that another engine made, for these queries and documents")
+    depth: int = _parameter(1000, "documents per leg before fusion", least=1)
+    candidates: int = _parameter(100, "documents per query after fusion (paper: top-k = 100)", least=2)
+    fusion: Literal["rrf", "min_max"] = _parameter("rrf", "rrf = reciprocal rank fusion (the paper's), min_max = scaled scores")
+    rrf_k: float = _parameter(60.0, "constant of reciprocal rank fusion", least=0.0)
+    language: str = _parameter("auto", "ISO code for stemming and stop words; auto = detected")
+    k1: float = _parameter(1.5, "BM25 term saturation", least=0.01)
+    b: float = _parameter(0.75, "BM25 length normalization", least=0.0, most=1.0)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which pairs of candidates the judges compare: the comparison graph (paper section 4)."""
+
+    degree: int = _parameter(8, "comparisons per document, even: degree / 2 random Hamiltonian cycles (paper: k = 8)", least=2)
+    queries: Literal["train", "all"] = _parameter("all", "all = the test questions too, so that the judges' own ranking is measured")
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Who compares them."""
+
+    ensemble: tuple[str, ...] = _parameter(["lexical", "dense", "late_interaction"], "names of judges, see `zelo judges`")
+    max_missing: float = _parameter(0.2, "fail when more than this share of a judge's judgments is missing", least=0.0, most=1.0)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How the judges' answers about a pair become one preference."""
+
+    weighting: Literal["agreement", "equal"] = _parameter("agreement", "agreement = by reliability, estimated without labels")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """From preferences to scores."""
+
+    link: Link = _parameter("probit", "probit = Thurstone, (1 + erf x) / 2; logit = Bradley-Terry")  # noqa: RUF009
+    prior_sd: float = _parameter(0.0, "standard deviation of the Gaussian prior, in units of the link; 0 = the link's default", least=0.0)
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """From scores to targets in [0, 1]."""
+
+    spread: float = _parameter(2.0, "logits per standard deviation of a query's scores", least=0.1, most=20.0)
+    threshold: float = _parameter(1.5, "standard deviations above a query's mean score at which a target is 1/2", least=-5.0, most=5.0)
+
+
+@dataclass(frozen=True)
+class Train:
+    """The pointwise reranker that learns the targets."""
+
+    student: Literal["blend", "cross_encoder"] = _parameter("blend", "blend = encoder features with a learned head; cross_encoder")
+    epochs: int = _parameter(1, "passes over the targets (cross_encoder)", least=1)
+    base: str = _parameter("", "the model that cross_encoder starts from, a name or a folder; empty = encode.model")
+    learning_rate: float = _parameter(3e-5, "peak learning rate (cross_encoder)", least=1e-8, most=1.0)
+    batch_size: int = _parameter(32, "pairs per step (cross_encoder)", least=1)
+    documents_per_query: int = _parameter(16, "targets used per query, spread over its scores (cross_encoder)", least=2)
+    max_tokens: int = _parameter(192, "longer pairs are cut (cross_encoder)", least=16)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What is reranked at the end."""
+
+    depth: int = _parameter(100, "candidates reranked per test question", least=1)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What is measured, against human labels that no earlier stage has seen."""
+
+    measures: tuple[str, ...] = _parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
+    resamples: int = _parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The page for people."""
+
+    examples: int = _parameter(12, "questions to drill down into", least=0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All parameters of a workspace. `line` chooses the order of stages, `seed` seeds every random draw."""
+
+    line: Literal["direct", "distilled"] = _parameter(
+        "direct", "direct = the judges play the tournament; distilled = a pairwise model does"
+    )
+    seed: int = _parameter(0, "seed of every random draw", least=0)
+    ingest: Ingest = field(default_factory=Ingest)
+    encode: Encode = field(default_factory=Encode)
+    retrieve: Retrieve = field(default_factory=Retrieve)
+    pair: Pairs = field(default_factory=Pairs)
+    judge: Judging = field(default_factory=Judging)
+    pool: Pool = field(default_factory=Pool)
+    fit: Fit = field(default_factory=Fit)
+    calibrate: Calibrate = field(default_factory=Calibrate)
+    train: Train = field(default_factory=Train)
+    rank: Rank = field(default_factory=Rank)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    report: Report = field(default_factory=Report)
+
+    def with_settings(self, settings: Mapping[str, str]) -> Recipe:
+        """Return a copy with some parameters replaced, given as on the command line: {"pair.degree": "6"}.
+
+        Raises:
+            RecipeError: an unknown key, or a value of the wrong type or out of range.
+        """
+        data = to_dict(self)
+        for key, text in settings.items():
+            *sections, name = key.split(".")
+            if len(sections) > 1:
+                raise RecipeError(f"{key!r} has too many dots", where="--set", remedy="write section.key=value")
+            table = data
+            for section in sections:
+                _require_known(section, {k: v for k, v in data.items() if isinstance(v, dict)}, "--set", "section")
+                table = data[section]
+            _require_known(name, table, "--set", "key")
+            table[name] = _parse_value(text)
+        return from_dict(data, where="--set")
+
+
+def load(name_or_path: str | Path) -> Recipe:
+    """Read a recipe: the name of a packaged one (`names()`), or the path of a TOML file.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, an unknown key, or a value of the wrong type or out of range.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) in names():
+        text, where = (resources.files("zelo") / "recipes" / f"{name_or_path}.toml").read_text("utf-8"), f"{name_or_path}.toml"
+    elif path.is_file():
+        try:
+            text, where = path.read_text("utf-8-sig"), str(path)  # some editors begin a file with a byte order mark
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot be read ({error})", where=str(path)) from error
+    else:
+        remedy = f"give a TOML file or one of: {', '.join(names())}"
+        raise RecipeError(f"no recipe {str(name_or_path)!r}", remedy=remedy)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not TOML ({error})", where=where) from error
+    return from_dict(data, where=where)
+
+
+def names() -> list[str]:
+    """Return the names of the recipes that come with zelo."""
+    return sorted(f.name.removesuffix(".toml") for f in (resources.files("zelo") / "recipes").iterdir() if f.name.endswith(".toml"))
+
+
+def from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
+    """Build a recipe from plain tables; what they leave out has its default.
+
+    Raises:
+        RecipeError: an unknown key, or a value of the wrong type or out of range; `where` begins the message.
+    """
+    recipe = typing.cast(Recipe, _build(Recipe, data, where, ""))
+    if recipe.pair.degree % 2:
+        raise RecipeError(
+            f"pair.degree = {recipe.pair.degree} is odd", where=where, remedy="use an even degree: a cycle adds two per document"
+        )
+    legs = recipe.retrieve.legs
+    unknown = [leg for leg in legs if leg not in LEGS]
+    if unknown:
+        raise RecipeError(f"retrieve.legs names {unknown[0]!r}", where=where, remedy=f"use any of: {', '.join(LEGS)}")
+    if ("imported" in legs) != bool(recipe.retrieve.run):
+        remedy = 'set retrieve.run to a TREC run and put "imported" among retrieve.legs, or neither'
+        raise RecipeError("retrieve.run and the leg imported go together", where=where, remedy=remedy)
+    return recipe
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain tables, tuples as lists: the shape of its TOML and of a stage's fingerprint."""
+    tables = dataclasses.asdict(recipe)
+    return {k: {n: list(v) if isinstance(v, tuple) else v for n, v in t.items()} if isinstance(t, dict) else t for k, t in tables.items()}
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Return the recipe as TOML, every parameter with the line that explains it."""
+    lines: list[str] = []
+    for item in dataclasses.fields(recipe):
+        value = getattr(recipe, item.name)
+        if dataclasses.is_dataclass(value):
+            lines += ["", f"[{item.name}]  # {_summary(type(value))}"]
+            lines += [f"{f.name} = {_toml_value(getattr(value, f.name))}  # {f.metadata['about']}" for f in dataclasses.fields(value)]
+        else:
+            lines.append(f"{item.name} = {_toml_value(value)}  # {item.metadata['about']}")
+    return "\n".join(lines) + "\n"
+
+
+def _summary(section: Any) -> str:
+    return (section.__doc__ or "").splitlines()[0]
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in value.replace("\\", "\\\\").replace('"', '\\"')
+        )
+        return f'"{escaped}"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word on the command line is a string
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _require_known(key: str, known: Mapping[str, Any], where: str, kind: str) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+        remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise RecipeError(f"unknown {kind} {key!r}", where=where, remedy=remedy)
+
+
+def _build(cls: type, data: Any, where: str, prefix: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{prefix.rstrip('.')} = {data!r} is not a section", where=where, remedy=f"write [{prefix.rstrip('.')}]")
+    hints = typing.get_type_hints(cls)
+    items = {f.name: f for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        _require_known(key, items, f"{where} [{prefix.rstrip('.')}]" if prefix else where, "key")
+        hint = hints[key]
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            values[key] = _build(hint, value, where, f"{key}.")
+        else:
+            values[key] = _check(value, hint, items[key].metadata, where, prefix + key)
+    return cls(**values)
+
+
+def _check(value: Any, hint: Any, metadata: Mapping[str, Any], where: str, key: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise RecipeError(f"{key} = {value!r}", where=where, remedy=f"use one of: {', '.join(typing.get_args(hint))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) for v in value):
+            raise RecipeError(f"{key} = {value!r} is not a list of names", where=where, remedy='write ["a", "b"]')
+        if len(set(value)) < len(value):
+            raise RecipeError(f"{key} = {list(value)!r} names something twice", where=where, remedy="name each once")
+        return tuple(value)
+    wanted: Any = (int, float) if hint is float else hint
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, wanted):
+        kind = hint.__name__ if isinstance(hint, type | types.GenericAlias) else str(hint)
+        raise RecipeError(f"{key} = {value!r} is not of type {kind}", where=where)
+    if hint is str and not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
+        raise RecipeError(f"{key} = {value!r} is not UTF-8", where=where, remedy="rename it")
+    least, most = metadata.get("least"), metadata.get("most")
+    if hint is float and not abs(value) <= sys.float_info.max:
+        raise RecipeError(f"{key} = {value!r} is not a finite number", where=where)
+    if hint in (int, float) and not ((least is None or value >= least) and (most is None or value <= most)):
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise RecipeError(f"{key} = {value!r} is out of range", where=where, remedy=f"it must be {bounds}")
+    return float(value) if hint is float else value

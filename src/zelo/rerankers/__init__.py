@@ -1,0 +1,54 @@
+"""What scores a document for a query. One more kind is one more file with a `score` method, and one line in `load_reranker`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zelo.errors import InputError
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """A pointwise reranker, R(query, document) in [0, 1]."""
+
+    def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float64]:
+        """Return a score in [0, 1] per document, comparable across queries; it does not depend on the other documents."""
+        ...
+
+
+def load_reranker(folder: Path) -> Reranker:
+    """Load a model folder that zelo wrote, or any cross-encoder that sentence-transformers can read.
+
+    The kind is what the folder's files say, never guessed from a name: zelo.json names it; a config.json without one is a
+    cross-encoder's.
+
+    Raises:
+        InputError: the folder holds neither, or its zelo.json is faulty.
+    """
+    described = folder / "zelo.json"
+    if described.is_file():
+        try:
+            kind = json.loads(described.read_text("utf-8"))["kind"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"not a description of a model ({error!r})", where=str(described), remedy="train again") from error
+    elif (folder / "config.json").is_file():
+        kind = "cross_encoder"
+    else:
+        raise InputError(
+            "holds no model (neither zelo.json nor config.json)", where=str(folder), remedy="give a workspace's models/pointwise"
+        )
+    if kind == "blend":
+        from zelo.rerankers.blend import BlendReranker
+
+        return BlendReranker.load(folder)
+    if kind == "cross_encoder":
+        from zelo.rerankers.cross_encoder import CrossEncoderReranker
+
+        return CrossEncoderReranker(folder)
+    raise InputError(f"unknown kind of model {kind!r}", where=str(described), remedy="use the version of zelo that wrote it")

@@ -1,0 +1,33 @@
+"""A transformer that reads query and document together; any cross-encoder that sentence-transformers loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zelo.encoders.extras import import_extra
+from zelo.encoders.openvino_engine import quiet
+
+
+class CrossEncoderReranker:
+    """Scores with the model's own head and activation."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the folder.
+
+        Raises:
+            MissingExtraError: sentence-transformers is not installed.
+        """
+        library = import_extra("sentence_transformers", "sentence-transformers")
+        with quiet():
+            self._model = library.CrossEncoder(str(folder), device="cpu")
+
+    def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float64]:
+        """Return the model's score per document."""
+        if not documents:
+            return np.zeros(0)
+        pairs = [(query, document) for document in documents]
+        return np.asarray(self._model.predict(pairs, show_progress_bar=False), np.float64)

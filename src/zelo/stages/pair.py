@@ -1,0 +1,53 @@
+"""pair: a sparse comparison graph over each query's candidates (paper section 4)."""
+
+from __future__ import annotations
+
+from zelo.artifacts import Columns, write_table
+from zelo.collections.trec import read_run
+from zelo.core.comparison_graph import graph_stats, hamiltonian_cycles, rng_for
+from zelo.errors import InputError
+from zelo.pipeline import Context, Outcome
+from zelo.stages import inputs
+
+
+def run(context: Context) -> Outcome:
+    """Write pairs/tournament.parquet, pairs/graphs.parquet and pairs/duplicates.parquet.
+
+    Raises:
+        InputError: there is nothing to compare.
+    """
+    texts = inputs.documents(context)
+    split_of = inputs.splits(context.read("splits"))
+    candidates = read_run(context.read("candidates") / "fused.trec")
+    pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first")}
+    graphs: dict[str, list[object]] = {}
+    duplicates: Columns = {name: [] for name in ("query_id", "doc_id", "same_as")}
+    judged = [q for q, split in split_of.items() if split == "train" or context.recipe.pair.queries == "all"]
+    advance = context.progress.task("drawing pairs")
+    for done, query_id in enumerate(judged, 1):
+        kept: dict[str, str] = {}  # text -> the candidate that stands for it: equal texts are judged once
+        for candidate in candidates.get(query_id, []):
+            first = kept.setdefault(texts[candidate.doc_id], candidate.doc_id)
+            if first != candidate.doc_id:
+                _append(duplicates, query_id=query_id, doc_id=candidate.doc_id, same_as=first)
+        doc_ids = list(kept.values())
+        edges = hamiltonian_cycles(len(doc_ids), context.recipe.pair.degree, rng_for(context.recipe.seed, query_id, "pair"))
+        for i, j in edges.tolist():
+            a, b = sorted((doc_ids[i], doc_ids[j]))
+            _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if doc_ids[i] == a else "b")
+        stats = graph_stats(len(doc_ids), edges)
+        for name, value in (("query_id", query_id), *((f, getattr(stats, f)) for f in stats.__dataclass_fields__)):
+            graphs.setdefault(name, []).append(value)
+        advance(done, len(judged))
+    if not any(split_of[q] == "train" for q in pairs["query_id"]):
+        what = "no training question has two candidates of different text: there is nothing to compare"
+        raise InputError(what, where=context.recipe.ingest.collection, remedy="use a larger corpus, or more questions")
+    rows = write_table(context.write("pairs"), "pairs", pairs)
+    write_table(context.write("graphs"), "graphs", graphs)
+    copies = write_table(context.write("duplicates"), "duplicates", duplicates)
+    return Outcome({"pairs": rows, "duplicates": copies, "queries": len(judged)})
+
+
+def _append(columns: Columns, **row: object) -> None:
+    for name, value in row.items():
+        columns[name].append(value)
