@@ -35,7 +35,7 @@ def test_order_is_kept_and_targets_are_in_0_1(values: list[float]) -> None:
 def test_logits_are_spread_times_standard_scores_above_the_threshold() -> None:
     values = np.array([0.0, 1.0, 2.0, 5.0])
     standard = (values - 2.0) / np.sqrt(3.5)
-    np.testing.assert_allclose(logit(targets(values)), 2.0 * (standard - 1.5))
+    np.testing.assert_allclose(logit(targets(values)), 3.0 * (standard - 2.0))
     np.testing.assert_allclose(logit(targets(values, spread=3.0, threshold=0.5, offset=0.7)), 3.0 * (standard - 0.5) + 0.7)
 
 
@@ -45,8 +45,8 @@ def test_a_score_at_the_threshold_has_target_one_half() -> None:
 
 
 def test_equal_scores_and_few_documents() -> None:
-    np.testing.assert_allclose(targets([3.0] * 4), expit(-3.0))
-    np.testing.assert_allclose(targets([7.0]), expit(-3.0))
+    np.testing.assert_allclose(targets([3.0] * 4), expit(-6.0))
+    np.testing.assert_allclose(targets([7.0]), expit(-6.0))
     assert targets([]).shape == (0,)
 
 

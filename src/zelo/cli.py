@@ -139,8 +139,8 @@ def judges() -> None:
     """List the judges that an ensemble can be made of."""
     from zelo.judges import JUDGES
 
-    for name, about in JUDGES.items():
-        click.echo(f"{name:<18} {about}")
+    for name, judge in JUDGES.items():
+        click.echo(f"{name:<18} {judge.about}")
 
 
 def _stage_command(name: str, summary: str) -> click.Command:

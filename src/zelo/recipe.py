@@ -105,8 +105,8 @@ class Fit:
 class Calibrate:
     """From scores to targets in [0, 1]."""
 
-    spread: float = _parameter(2.0, "logits per standard deviation of a query's scores", least=0.1, most=20.0)
-    threshold: float = _parameter(1.5, "standard deviations above a query's mean score at which a target is 1/2", least=-5.0, most=5.0)
+    spread: float = _parameter(3.0, "logits per standard deviation of a query's scores", least=0.1, most=20.0)
+    threshold: float = _parameter(2.0, "standard deviations above a query's mean score at which a target is 1/2", least=-5.0, most=5.0)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 
-def targets(scores: ArrayLike, *, spread: float = 2.0, threshold: float = 1.5, offset: float = 0.0) -> NDArray[np.float64]:
+def targets(scores: ArrayLike, *, spread: float = 3.0, threshold: float = 2.0, offset: float = 0.0) -> NDArray[np.float64]:
     """Return a logistic of the standardized scores of one query.
 
     Args:

@@ -5,6 +5,7 @@ A judge sees what is shown, a query and two texts in an order, and never the sto
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -68,12 +69,22 @@ class Materials:
     identity: str
 
 
-JUDGES: Mapping[str, str] = {
-    "lexical": "the words of the question, BM25 with the corpus's statistics",
-    "dense": "the meaning of the whole, cosine of the encoder's vectors",
-    "late_interaction": "the question's words in context, best match of each token, rare ones weighing more",
+@dataclass(frozen=True)
+class KnownJudge:
+    """A judge that recipes can name: what it goes by, and the `module:function` that makes it from materials."""
+
+    about: str
+    maker: str
+
+
+JUDGES: Mapping[str, KnownJudge] = {
+    "lexical": KnownJudge("the words of the question, BM25 with the corpus's statistics", "zelo.judges.retrieval:lexical"),
+    "dense": KnownJudge("the meaning of the whole, cosine of the encoder's vectors", "zelo.judges.retrieval:dense"),
+    "late_interaction": KnownJudge(
+        "the question's words in context, best match of each token, rare ones weighing more", "zelo.judges.retrieval:late_interaction"
+    ),
 }
-"""Name -> what it goes by. All run offline with the small encoder."""
+"""By name. All run offline with the small encoder."""
 
 
 def known_judge(name: str) -> str:
@@ -93,6 +104,6 @@ def make_judge(name: str, materials: Materials) -> Judge:
     Raises:
         RecipeError: no such judge.
     """
-    from zelo.judges.retrieval import RetrievalJudge
-
-    return RetrievalJudge.make(known_judge(name), materials)
+    module, _, function = JUDGES[known_judge(name)].maker.partition(":")
+    judge: Judge = getattr(importlib.import_module(module), function)(materials)
+    return judge

@@ -31,15 +31,6 @@ class RetrievalJudge:
         self.prompt_id = f"slope={SLOPE} tie={TIE} {identity}".strip()
         self._similarity = similarity
 
-    @classmethod
-    def make(cls, name: str, materials: Materials) -> RetrievalJudge:
-        """Build "lexical", "dense" or "late_interaction"."""
-        if name == "lexical":
-            return cls(name, LexicalSimilarity(materials.lexical()), materials.identity)
-        if name == "dense":
-            return cls(name, DenseSimilarity(materials.bank()), materials.identity)
-        return cls(name, LateInteraction(materials.bank(), *materials.token_frequency()), materials.identity)
-
     def judge(self, comparisons: Sequence[Comparison]) -> list[Answer]:
         """Answer every comparison; never fails."""
         answers: list[Answer] = [Answer(0.0)] * len(comparisons)
@@ -58,3 +49,18 @@ class RetrievalJudge:
             for i, value in zip(rows, preference.tolist(), strict=True):
                 answers[i] = Answer(0.0 if abs(value) < TIE else value)
         return answers
+
+
+def lexical(materials: Materials) -> RetrievalJudge:
+    """Make the judge that goes by words."""
+    return RetrievalJudge("lexical", LexicalSimilarity(materials.lexical()), materials.identity)
+
+
+def dense(materials: Materials) -> RetrievalJudge:
+    """Make the judge that goes by the meaning of the whole."""
+    return RetrievalJudge("dense", DenseSimilarity(materials.bank()), materials.identity)
+
+
+def late_interaction(materials: Materials) -> RetrievalJudge:
+    """Make the judge that goes by the best match of each token."""
+    return RetrievalJudge("late_interaction", LateInteraction(materials.bank(), *materials.token_frequency()), materials.identity)

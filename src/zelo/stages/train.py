@@ -43,6 +43,7 @@ def _train_blend(context: Context, examples: list[inputs.Example], materials: in
     for done, (query, documents, _) in enumerate(examples, 1):
         features.append(signals(query, documents))
         advance(done, len(examples))
+    trained_on = {"questions trained on": len(examples), "targets": sum(len(e[1]) for e in examples)}
     head, error = train_head(np.concatenate(features), np.concatenate([e[2] for e in examples]))
-    BlendReranker(signals, head, context.recipe.encode.model).save(context.write("model"))
+    BlendReranker(signals, head, context.recipe.encode.model).save(context.write("model"), trained_on)
     return f"root mean squared error to the targets {error:.3f}"
