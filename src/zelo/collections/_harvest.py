@@ -165,11 +165,13 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)  # whatever a module prints at import must not mix with the data
     by_text: dict[str, dict[str, str]] = {}
+    named: set[str] = set()
     for name, obj in _named_objects():
         line = _document(name, obj)
-        if line:
-            # aliases and copies share one text; the first name keeps it
-            by_text.setdefault(line["text"], line)
+        # a module and a function can share a name (unittest.main), copies share a text: the first one keeps it
+        if line and name not in named and line["text"] not in by_text:
+            named.add(name)
+            by_text[line["text"]] = line
     for line in sorted(by_text.values(), key=lambda row: row["_id"]):
         out.write(json.dumps(line, ensure_ascii=False) + "\n")
     out.flush()
