@@ -101,9 +101,8 @@ def check_command(arguments: list[str]) -> None:
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    for setting in values.get("settings") or ():
-        key, _, value = setting.partition("=")
-        recipes.Recipe().with_settings({key: value})
+    settings = [setting.partition("=") for setting in values.get("settings") or ()]
+    recipes.Recipe().with_settings({key: value for key, _, value in settings})
     forced = values.get("force")
     stages = [values.get("start"), values.get("stop"), *(forced if isinstance(forced, (list, tuple)) else ())]
     for stage in stages:
