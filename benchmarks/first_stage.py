@@ -26,6 +26,7 @@ from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import load_sentence_transformer
 from zelo.encoders.transformer import Encoder, load_encoder
 from zelo.encoders.weights import resolve_model
+from zelo.errors import ZeloError
 from zelo.retrievers.bm25 import Bm25Retriever
 from zelo.retrievers.dense import DenseRetriever
 from zelo.types import Document, Query, ScoredDoc
@@ -153,4 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except ZeloError as error:
+        raise SystemExit(f"first_stage: {error}") from None

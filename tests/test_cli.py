@@ -373,8 +373,9 @@ class TestRerank:
             (b" \n", "no documents"),
             (b'{"_id": "a"}', "<stdin>:1"),
             (b'fine\n{"text": null}', "<stdin>:2"),
-            (b'{"text": 5}', "not a document"),
-            (b'{"text"', "not a document"),
+            (b'{"text": 5}', "not a string"),
+            (b'{"text"', "not JSON"),
+            (b'{"text": "\\ud800"}', "surrogate"),
             (b"\xff\xfe", "UTF-8"),
         ],
     )

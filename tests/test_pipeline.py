@@ -223,9 +223,15 @@ class TestRun:
 
     def test_a_stage_without_its_inputs(self, tmp_path: Path) -> None:
         opened = Workspace.create(tmp_path / "ws", from_dict(SMALL))
-        with pytest.raises(WorkspaceError, match=r"stage fit needs preferences\.parquet.*run stage pool first"):
+        with pytest.raises(WorkspaceError, match=r"stage ingest has to run before fit: has not run.*zelo run"):
             run(opened, start="fit")
         assert sorted(p.name for p in opened.root.iterdir()) == [".lock", "recipe.toml"]
+
+    def test_a_stage_after_a_stale_one(self, workspace: Path) -> None:
+        opened = Workspace.open(workspace)
+        opened.recipe = opened.recipe.with_settings({"fit.link": "logit"})
+        with pytest.raises(WorkspaceError, match=r"stage fit has to run before report: .*changed"):
+            run(opened, start="report")
 
     def test_the_distilled_line_is_refused_with_its_reason(self, tmp_path: Path) -> None:
         opened = Workspace.create(tmp_path / "ws", from_dict({"line": "distilled"}))

@@ -149,14 +149,26 @@ def _measured(made: Fabricated) -> list[Measured]:
     return read_measured(made.workspace.path("metrics"))
 
 
+def test_few_questions_are_called_few() -> None:
+    baseline = Measured("dense", "nDCG@10", "test", 0.5, 0.4, 0.6, 4, "dense")
+    student = Measured("pointwise", "nDCG@10", "test", 0.6, 0.5, 0.7, 4, "dense", 0.125, 0.1, 0.0, 0.2)
+    assert decide([baseline, student]).headline == "Too few test questions to tell: 4."
+
+
+def test_nothing_relevant_is_no_verdict() -> None:
+    baseline = Measured("dense", "nDCG@10", "test", 0.0, 0.0, 0.0, 30, "dense")
+    student = Measured("pointwise", "nDCG@10", "test", 0.0, 0.0, 0.0, 30, "dense", 1.0, 0.0, 0.0, 0.0)
+    assert decide([baseline, student]).answer == "unknown"
+
+
 @pytest.mark.parametrize(
     ("difference", "p_value", "answer", "words"),
     [
         (0.05, 0.001, "yes", "is better"),
-        (0.02, 0.4, "unproven", "chance alone would explain it"),
+        (0.02, 0.4, "unproven", "chance alone could explain it"),
         (-0.05, 0.001, "no", "is worse"),
         (-0.02, 0.4, "no", "not better"),
-        (0.0, 1.0, "no", "as good as"),
+        (0.0, 1.0, "no", "No difference was shown"),
     ],
 )
 def test_the_verdict_is_honest(difference: float, p_value: float, answer: str, words: str) -> None:

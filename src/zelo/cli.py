@@ -167,7 +167,7 @@ def _run(workspace: Path, *, dry_run: bool = False, settings: tuple[str, ...] = 
     from zelo import pipeline, progress
 
     opened = _open(workspace)
-    recipe = _changed(opened.recipe, settings)
+    recipe = _changed(opened.recipe, settings) if settings else opened.recipe
     chosen = pipeline.select(recipe, choice.get("start"), choice.get("stop"))
     forced_stages = [pipeline.find(recipe, name) for name in choice.get("force", ())]
     if dry_run:
@@ -259,22 +259,26 @@ def _absolute(model: str) -> str:
 
 
 def _document(line: str, where: str) -> tuple[str, str]:
+    from zelo.collections.lines import text_field
+
     if not line.lstrip().startswith("{"):
         return where, line.strip()
     try:
         row = json.loads(line)
-        if not isinstance(row.get("text"), str):
-            raise ValueError('"text" is not a string')
     except ValueError as error:
-        raise InputError(f"not a document ({error})", where=where, remedy='write {"_id": "...", "text": "..."} or plain text') from error
-    return str(row.get("_id", where)), f"{row.get('title') or ''} {row['text']}".strip()
+        raise InputError(
+            f"not JSON ({error})", where=where, remedy='write {"_id": "...", "text": "..."}, or text without a leading {'
+        ) from error
+    title, text = text_field(row, "title", where, ""), text_field(row, "text", where)
+    return text_field(row, "_id", where, where), f"{title} {text}".strip()
 
 
 def main() -> None:
     """Run the command line and exit."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Our matrices are small: a second BLAS thread gains nothing, and on a busy machine its waiting costs a factor of ten.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Our matrices are small: a second BLAS thread gains nothing, its waiting costs a factor of ten on a busy machine, and the
+    # last bits of a sum depend on the number of threads.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     _add_stages()
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)

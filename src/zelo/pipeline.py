@@ -79,7 +79,15 @@ class Context:
 DIRECT = (
     Stage("ingest", "read the collection, choose training questions", (), ("corpus", "queries", "qrels", "splits"), ("ingest",), 1, True),
     Stage("encode", "vectors of documents and questions", ("corpus", "queries"), ("vectors",), ("encode",), 1, True),
-    Stage("retrieve", "first stage: BM25, dense, fused", ("corpus", "queries", "vectors"), ("candidates",), ("retrieve",), 1, True),
+    Stage(
+        "retrieve",
+        "first stage: search, fuse, cut to the candidates",
+        ("corpus", "queries", "vectors"),
+        ("candidates",),
+        ("retrieve",),
+        1,
+        True,
+    ),
     Stage(
         "pair",
         "a sparse comparison graph per query",
@@ -275,6 +283,7 @@ def run(
     check(workspace.recipe)
     finished: list[Entry] = []
     with workspace.locked():
+        _require_before(workspace, chosen[0])
         for stage in chosen:
             state = next(s for s in status(workspace) if s.stage.name == stage.name)
             if state.done and stage.name not in forced:
@@ -285,6 +294,16 @@ def run(
             finished.append(entry)
             on_stage(state, entry)
     return finished
+
+
+def _require_before(workspace: Workspace, first: Stage) -> None:
+    """Raise unless all stages before the first chosen one are done: what they left would not be what the recipe says."""
+    for state in status(workspace):
+        if state.stage.name == first.name:
+            return
+        if not state.done:
+            what = f"stage {state.stage.name} has to run before {first.name}: {state.reason}"
+            raise WorkspaceError(what, where=str(workspace.root), remedy=f"`zelo run {workspace.root}` runs what is needed")
 
 
 def select(recipe: Recipe, start: str | None = None, stop: str | None = None) -> tuple[Stage, ...]:

@@ -110,8 +110,9 @@ class Encoder:
         """
         if isinstance(self._backend, _Opaque):
             return self._backend.encode(texts, tokens)
-        group_of_text: dict[str, int] = {}
-        group_of = np.array([group_of_text.setdefault(text, len(group_of_text)) for text in texts], np.int64)
+        # Numbered in the order of the texts themselves: which texts share a batch must not depend on the order of the lines.
+        group_of_text = {text: group for group, text in enumerate(sorted(set(texts)))}
+        group_of = np.array([group_of_text[text] for text in texts], np.int64)
         positions: list[list[int]] = [[] for _ in group_of_text]
         for i, group in enumerate(group_of):
             positions[group].append(i)

@@ -11,6 +11,9 @@ from zelo.report.measured import JUDGES, STUDENT, Measured, find, first_measure
 ALPHA = 0.05
 """A difference counts as shown when its corrected p value is below this."""
 
+FEW = 20
+"""With fewer test questions an unproven difference says nothing about the reranker."""
+
 NAMES = {
     "bm25": "BM25",
     "dense": "dense search",
@@ -51,7 +54,10 @@ def decide(rows: Sequence[Measured]) -> Verdict:
     baseline = find(rows, row.baseline or "", measure)
     if baseline is None:
         return Verdict("unknown", "There is no first stage to compare with.", "Only the reranked list was measured.", row)
-    answer, headline = _answer(row.difference, row.p_value, name_of(row.system))
+    if not row.value and not baseline.value:
+        sentence = f"None of the {row.queries:,} test questions has a relevant document among its labels, or no list holds one in its top."
+        return Verdict("unknown", "Nobody knows: there is nothing relevant to find.", sentence, row, baseline)
+    answer, headline = _answer(row, name_of(row.system))
     return Verdict(answer, headline, _sentence(row, baseline, answer), row, baseline)
 
 
@@ -73,21 +79,26 @@ def signed(value: float, digits: int = 3) -> str:
     return text if float(text) == 0.0 else ("+" if value > 0 else "\N{MINUS SIGN}") + text
 
 
-def _answer(difference: float, p_value: float, name: str) -> tuple[Answer, str]:
+def _answer(row: Measured, name: str) -> tuple[Answer, str]:
+    difference, p_value = row.difference or 0.0, row.p_value or 0.0
     if p_value < ALPHA:
         return ("yes", f"Yes, {name} is better.") if difference > 0 else ("no", f"No, {name} is worse.")
-    if abs(difference) < 5e-4:
-        return "no", f"No, {name} is as good as the first stage."
-    return ("unproven", "Perhaps: better, but not proven.") if difference > 0 else ("no", "No: not better, and not clearly worse.")
+    if row.queries < FEW:
+        return "unproven", f"Too few test questions to tell: {row.queries}."
+    if difference >= 5e-4:
+        return "unproven", "Perhaps: better on these questions, but not proven."
+    return ("no", "No: not better, and not clearly worse.") if difference <= -5e-4 else ("no", "No difference was shown.")
 
 
 def _sentence(row: Measured, baseline: Measured, answer: Answer) -> str:
     name, questions = name_of(row.system), f"{row.queries:,} test question{'s' * (row.queries != 1)} nobody trained on"
-    interval = f"95 % interval {signed(row.difference_low or 0.0)} to {signed(row.difference_high or 0.0)}, {p_text(row.p_value or 0.0)}"
+    interval = (
+        f"95 % interval {signed(row.difference_low or 0.0)} to {signed(row.difference_high or 0.0)}, corrected {p_text(row.p_value or 0.0)}"
+    )
     text = (
         f"On {questions}, {name} has {row.measure} {row.value:.3f} where the best first stage, {name_of(baseline.system)}, "
         f"has {baseline.value:.3f}: a difference of {signed(row.difference or 0.0)} ({interval})"
     )
     if answer != "yes" and (row.p_value or 0.0) >= ALPHA:
-        text += "; chance alone would explain it"
+        text += "; chance alone could explain it"
     return text + "."

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zelo.errors import InputError
+
+if TYPE_CHECKING:
+    from zelo.encoders.similarity import VectorBank
 
 
 @runtime_checkable
@@ -22,11 +25,11 @@ class Reranker(Protocol):
         ...
 
 
-def load_reranker(folder: Path) -> Reranker:
+def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) -> Reranker:
     """Load a model folder that zelo wrote, or any cross-encoder that sentence-transformers can read.
 
     The kind is what the folder's files say, never guessed from a name: zelo.json names it; a config.json without one is a
-    cross-encoder's.
+    cross-encoder's. `bank` makes the vectors that are at hand, for a model that uses an encoder's.
 
     Raises:
         InputError: the folder holds neither, or its zelo.json is faulty.
@@ -46,7 +49,7 @@ def load_reranker(folder: Path) -> Reranker:
     if kind == "blend":
         from zelo.rerankers.blend import BlendReranker
 
-        return BlendReranker.load(folder)
+        return BlendReranker.load(folder, bank() if bank else None)
     if kind == "cross_encoder":
         from zelo.rerankers.cross_encoder import CrossEncoderReranker
 

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from zelo.encoders.transformer import Encoder
 
 
-Example = tuple[str, list[str], NDArray[np.float64]]
-"""A training question: its text, the texts of its documents, and their targets [documents]."""
-
-
 def documents(context: Context) -> dict[str, str]:
     """Return doc_id -> title and text as one, in corpus order."""
     return {d.doc_id: d.full_text for d in read_corpus(context.read("corpus"))}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from zelo.artifacts import read_table
 from zelo.collections.trec import read_run, write_run
 from zelo.core.groups import group_rows
 from zelo.pipeline import Context, Outcome
-from zelo.rerankers import Reranker, load_reranker
-from zelo.rerankers.blend import BlendReranker
+from zelo.rerankers import load_reranker
 from zelo.stages import inputs
 from zelo.types import ScoredDoc
 
@@ -19,7 +16,7 @@ def run(context: Context) -> Outcome:
     texts, query_texts = inputs.documents(context), inputs.queries(context)
     test = [q for q, split in inputs.splits(context.read("splits")).items() if split == "test"]
     candidates = read_run(context.read("candidates") / "fused.trec")
-    reranker = _load(context, texts, query_texts)
+    reranker = load_reranker(context.read("model"), inputs.Signals(context, texts, query_texts).bank)
     rankings: dict[str, list[ScoredDoc]] = {}
     advance = context.progress.task("reranking")
     for done, query_id in enumerate(test, 1):
@@ -47,11 +44,3 @@ def best_first(query_id: str, doc_ids: list[str], scores: list[float]) -> list[S
     """Return a ranking by score, equal scores in the given order."""
     order = sorted(range(len(doc_ids)), key=lambda i: -scores[i])
     return [ScoredDoc(query_id, doc_ids[i], scores[i]) for i in order]
-
-
-def _load(context: Context, texts: dict[str, str], query_texts: dict[str, str]) -> Reranker:
-    folder = context.read("model")
-    described = folder / "zelo.json"
-    if described.is_file() and json.loads(described.read_text("utf-8")).get("kind") == "blend":
-        return BlendReranker.load(folder, inputs.Signals(context, texts, query_texts).bank())  # with the vectors at hand
-    return load_reranker(folder)

@@ -9,8 +9,9 @@ from pathlib import Path
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.trec import write_run
 from zelo.core.fusion import min_max_fusion, reciprocal_rank_fusion
+from zelo.encoders.lexical import supported_languages
 from zelo.encoders.vectors import load_vectors
-from zelo.errors import InputError
+from zelo.errors import InputError, RecipeError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Recipe, Retrieve
 from zelo.retrievers import Retriever
@@ -20,6 +21,15 @@ from zelo.retrievers.imported import ImportedRetriever
 from zelo.types import Document, Query, ScoredDoc
 
 _BLOCK = 200  # queries searched at a time: two legs 1,000 deep are 400,000 rows
+
+
+def check(recipe: Recipe) -> None:
+    """Raise RecipeError for a language without a stemmer."""
+    language = recipe.retrieve.language
+    if language != "auto" and language not in supported_languages():
+        raise RecipeError(
+            f"retrieve.language = {language!r} has no stemmer", remedy=f"use auto or one of: {', '.join(supported_languages())}"
+        )
 
 
 def external(recipe: Recipe) -> dict[str, str]:
@@ -48,7 +58,7 @@ def run(context: Context) -> Outcome:
         advance(min(start + _BLOCK, len(queries)), len(queries))
     empty = [q for q, ranking in runs["fused"].items() if not ranking]
     if empty:
-        raise InputError("no document was found for this question", where=f"query {empty[0]}", remedy="remove the question")
+        raise InputError("no document was found for this question", where=f"query {empty[0]}", remedy="remove the question, or add a leg")
     folder = context.write("candidates")
     folder.mkdir()
     for name, rankings in runs.items():
@@ -75,6 +85,9 @@ def _retrievers(context: Context, documents: list[Document], queries: list[Query
         made["imported"] = imported = ImportedRetriever(settings.run)
         known = {document.doc_id for document in documents}
         rankings = imported.search(queries, settings.depth)
+        lacking = sum(not ranking for ranking in rankings.values())
+        if lacking:
+            notes.append(f"the imported run lacks {lacking:,} of {len(queries):,} questions")
         unknown = [row for ranking in rankings.values() for row in ranking if row.doc_id not in known]
         if unknown:
             what = f"{len(unknown):,} line(s) name documents that the corpus lacks; the first is {unknown[0].doc_id!r}"

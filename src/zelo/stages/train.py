@@ -9,6 +9,7 @@ from zelo.core.groups import group_rows
 from zelo.pipeline import Context, Outcome
 from zelo.rerankers.blend import BlendReranker, Signals
 from zelo.stages import inputs
+from zelo.training import Example
 
 
 def run(context: Context) -> Outcome:
@@ -34,7 +35,7 @@ def run(context: Context) -> Outcome:
     return Outcome(rows, notes=(_train_blend(context, examples, inputs.Signals(context, texts, query_texts)),))
 
 
-def _train_blend(context: Context, examples: list[inputs.Example], materials: inputs.Signals) -> str:
+def _train_blend(context: Context, examples: list[Example], materials: inputs.Signals) -> str:
     from zelo.training.head import train_head
 
     signals = Signals(materials.lexical(), materials.bank(), *materials.token_frequency())

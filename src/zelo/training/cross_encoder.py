@@ -23,10 +23,9 @@ from zelo.encoders.weights import model_digest, resolve_model
 from zelo.errors import ConvergenceError, InputError
 from zelo.recipe import Train
 from zelo.rerankers.card import model_card, name_of
+from zelo.training import Example
 
 FloatArray = NDArray[np.float64]
-Example = tuple[str, list[str], FloatArray]
-"""A training question: its text, the texts of its documents, and their targets [documents] in [0, 1]."""
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises to its peak; it then falls to 0
 WEIGHT_DECAY = 0.01  # of matrices; biases and norms are left alone
@@ -81,8 +80,7 @@ def train_cross_encoder(
         network = _load(source, settings.max_tokens, examples)
         losses = _fit(network, examples, settings, seed, advance)
     error = float(np.sqrt(np.mean(losses[-max(1, len(losses) // 10) :])))
-    with quiet():
-        network.save_pretrained(str(folder), create_model_card=False)
+    _save(network, folder)
     pairs = settings.epochs * sum(min(settings.documents_per_query, len(e[1])) for e in examples)
     facts = {
         "questions": len(examples),
@@ -93,6 +91,13 @@ def train_cross_encoder(
     }
     _describe(folder, model, source, settings, seed, facts, error)
     return f"root mean squared error to the targets {error:.3f} at the end, {pairs:,} pairs in {len(losses):,} steps"
+
+
+def _save(network: Any, folder: Path) -> None:
+    with quiet():
+        network.save_pretrained(str(folder), create_model_card=False)
+    for file in folder.glob("*.safetensors"):  # safetensors writes them for the owner only; its neighbors are for all
+        file.chmod(0o644)
 
 
 def _check(examples: Sequence[Example]) -> None:
