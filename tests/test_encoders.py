@@ -116,6 +116,12 @@ def test_two_runs_are_bit_identical(name: str, request: pytest.FixtureRequest) -
     np.testing.assert_array_equal(first.tokens, second.tokens)
 
 
+def test_the_order_of_the_texts_changes_no_vector(default: Encoder) -> None:
+    texts = [f"{'many words ' * (n % 7)} number {n}" for n in range(150)]
+    forward, backward = default.encode(texts), default.encode(texts[::-1])
+    np.testing.assert_array_equal(forward.pooled, backward.pooled[::-1])
+
+
 def test_equal_texts_are_encoded_once_and_have_equal_vectors(default: Encoder) -> None:
     vectors = default.encode(["the same", "another", "the same"], tokens=True)
     np.testing.assert_array_equal(vectors.pooled[0], vectors.pooled[2])
