@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from zelo.progress import Progress
     from zelo.recipe import Recipe
     from zelo.workspace import Entry, Workspace
+
+_interrupted = threading.Event()
+"""Whether Ctrl-C was pressed: the exception that says so can get lost or come out as another one."""
 
 DEMO_WORKSPACE = "workspaces/demo"
 _WORKSPACE = click.argument("workspace", type=click.Path(path_type=Path))
@@ -200,6 +205,8 @@ def _print_result(workspace: Workspace) -> None:
 
 def _teller(shown: Progress) -> Callable[[State, Entry | None], None]:
     def tell(state: State, entry: Entry | None) -> None:
+        if _interrupted.is_set():  # Python swallowed it, in a callback of the import system for example
+            raise KeyboardInterrupt
         if entry is None:
             shown.note(f"{state.stage.name}: {state.stage.summary} ...")
         elif not state.done:
@@ -279,6 +286,9 @@ def main() -> None:
     # Our matrices are small: a second BLAS thread gains nothing, its waiting costs a factor of ten on a busy machine, and the
     # last bits of a sum depend on the number of threads.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    _interrupted.clear()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _on_interrupt)
     _add_stages()
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
@@ -298,8 +308,13 @@ def main() -> None:
         raise
 
 
+def _on_interrupt(number: int, frame: object) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
 def _is_interrupt(error: BaseException | None) -> bool:
     """Say whether Ctrl-C is behind it: while a compiled module starts, for example, it comes out as an ImportError."""
     while error is not None and not isinstance(error, click.Abort | KeyboardInterrupt):
         error = error.__cause__ or error.__context__
-    return error is not None
+    return error is not None or _interrupted.is_set()
