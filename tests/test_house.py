@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "encoders": BASE | {"core"},
     "collections": LOW,
     "retrievers": LOW | {"collections"},
-    "judges": LOW,
+    "judges": LOW | {"rerankers"},
     "rerankers": LOW,
     "training": LOW | {"rerankers", "recipe"},
     "artifacts": BASE,

@@ -233,12 +233,6 @@ class TestRun:
         with pytest.raises(WorkspaceError, match=r"stage fit has to run before report: .*changed"):
             run(opened, start="report")
 
-    def test_the_distilled_line_is_refused_with_its_reason(self, tmp_path: Path) -> None:
-        opened = Workspace.create(tmp_path / "ws", from_dict({"line": "distilled"}))
-        for call in (run, status):
-            with pytest.raises(RecipeError, match=r'needs train-pairwise and judge-pairwise.*line = "direct"'):
-                call(opened)  # type: ignore[operator]
-
     @pytest.mark.parametrize(("key", "value"), [("judge.ensemble", '["lexical", "oracle"]'), ("evaluate.measures", '["nDCG@10", "best"]')])
     def test_unknown_names_are_found_before_anything_runs(self, key: str, value: str, tmp_path: Path) -> None:
         opened = Workspace.create(tmp_path / "ws", from_dict(SMALL).with_settings({key: value}))

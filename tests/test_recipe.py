@@ -25,6 +25,8 @@ def values_of(hint: Any, metadata: dict[str, Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return st.lists(TEXT, min_size=1, max_size=3, unique=True).map(tuple)
+    if hint is bool:
+        return st.booleans()
     if hint is int:
         return st.integers(least, most)
     if hint is float:

@@ -114,9 +114,10 @@ DIRECT = (
     Stage(
         "train",
         "the pointwise reranker learns the targets",
-        ("targets", "corpus", "queries", "splits", "vectors"),
+        ("targets", "preferences", "corpus", "queries", "splits", "vectors"),
         ("model",),
         ("encode", "train", "retrieve.language", "seed"),
+        2,
     ),
     Stage(
         "rank",
@@ -168,7 +169,7 @@ DISTILLED = (
         "a few teaching pairs, and the tournament pairs",
         ("corpus", "splits", "candidates"),
         ("teaching_pairs", "pairs", "graphs", "duplicates"),
-        ("pair", "seed"),
+        ("pair", "seed", "pairwise.teaching_pairs"),
     ),
     Stage(
         "judge",
@@ -180,14 +181,21 @@ DISTILLED = (
     Stage(
         "pool", "one preference per teaching pair", ("judgments", "teaching_pairs", "splits"), ("lessons", "judges", "agreement"), ("pool",)
     ),
-    Stage("train-pairwise", "a pairwise model learns them", ("lessons", "corpus", "queries"), ("pairwise_model",), (), planned=True),
+    Stage(
+        "train-pairwise",
+        "a pairwise model learns them",
+        ("lessons", "corpus", "queries"),
+        ("pairwise_model",),
+        ("pairwise", "encode.model", "seed"),
+        1,
+        True,
+    ),
     Stage(
         "judge-pairwise",
         "it judges the tournament pairs, a judge like any other",
         ("pairwise_model", "pairs", "corpus", "queries"),
         ("preferences",),
-        (),
-        planned=True,
+        ("pairwise.precision",),
     ),
     *_LAST,
 )

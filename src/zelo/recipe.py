@@ -110,16 +110,51 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
+class Pairwise:
+    """The pairwise reranker that learns from the ensemble and plays the tournament (line = "distilled")."""
+
+    teaching_pairs: int = _parameter(1, "random pairs of candidates per training query that the ensemble judges (paper: 1)", least=1)
+    base: str = _parameter("", "the model that it starts from, a name or a folder; empty = encode.model")
+    family: Literal["auto", "encoder", "language_model"] = _parameter("auto", "of the base; auto = as its config.json says")
+    epochs: int = _parameter(3, "passes over the teaching pairs; the order of documents is drawn anew in each", least=1)
+    learning_rate: float = _parameter(1e-4, "peak learning rate", least=1e-8, most=1.0)
+    batch_size: int = _parameter(32, "pairs per step", least=1)
+    max_tokens: int = _parameter(512, "of query and both documents; longer texts are cut, both documents alike", least=16)
+    token_budget: int = _parameter(0, "most padded tokens of a forward pass; 0 = what suits the device", least=0)
+    lora_rank: int = _parameter(0, "train low-rank adapters of this rank, for language models; 0 = all weights", least=0)
+    precision: Literal["auto", "float32", "bfloat16"] = _parameter(
+        "auto", "of the products, in training and judging; auto = bfloat16 where the device computes it"
+    )
+    gradient_checkpointing: bool = _parameter(False, "less memory, a third more work")
+    antisymmetric: bool = _parameter(True, "judge in both orders and average: place alone says nothing; twice the work")
+    held_out: float = _parameter(0.1, "share of the teaching queries that the model is measured on and not taught", least=0.0, most=0.5)
+    patience: int = _parameter(
+        0, "stop after so many epochs that did not help on the held-out queries, and keep the best; 0 = never", least=0
+    )
+
+
+@dataclass(frozen=True)
 class Train:
     """The pointwise reranker that learns the targets."""
 
-    student: Literal["blend", "cross_encoder"] = _parameter("blend", "blend = encoder features with a learned head; cross_encoder")
-    epochs: int = _parameter(1, "passes over the targets (cross_encoder)", least=1)
-    base: str = _parameter("", "the model that cross_encoder starts from, a name or a folder; empty = encode.model")
-    learning_rate: float = _parameter(3e-5, "peak learning rate (cross_encoder)", least=1e-8, most=1.0)
-    batch_size: int = _parameter(32, "pairs per step (cross_encoder)", least=1)
-    documents_per_query: int = _parameter(16, "targets used per query, spread over its scores (cross_encoder)", least=2)
-    max_tokens: int = _parameter(192, "longer pairs are cut (cross_encoder)", least=16)
+    student: Literal["blend", "cross_encoder", "language_model"] = _parameter(
+        "blend", "blend = encoder features with a learned head; cross_encoder = a fine-tuned encoder; language_model = a causal one"
+    )
+    base: str = _parameter("", "the model to fine-tune, a name or a folder; empty = encode.model, for cross_encoder")
+    loss: Literal["mse", "bce", "ranknet", "listwise_kl", "pairs", "infonce"] = _parameter(
+        "mse", "of fine-tuning: mse (paper), bce, ranknet, listwise_kl, infonce; pairs = the judges' preferences, without scores"
+    )
+    scale: float = _parameter(5.0, "score = sigmoid(logit / scale), for language_model (released models: 5)", least=0.1, most=100.0)
+    epochs: int = _parameter(1, "passes over the documents that are learned", least=1)
+    learning_rate: float = _parameter(3e-5, "peak learning rate; adapters take about ten times more", least=1e-8, most=1.0)
+    batch_size: int = _parameter(32, "documents per step; losses over lists take whole queries, and so perhaps a few more", least=1)
+    documents_per_query: int = _parameter(16, "documents learned per query, spread over its targets; 0 = all", least=0)
+    max_tokens: int = _parameter(192, "longer sequences are cut, at the end of the document", least=16)
+    token_budget: int = _parameter(0, "most padded tokens of a forward pass; 0 = what suits the device", least=0)
+    lora_rank: int = _parameter(0, "train low-rank adapters of this rank, for language_model; 0 = all weights", least=0)
+    gradient_checkpointing: bool = _parameter(False, "less memory, a third more work")
+    held_out: float = _parameter(0.1, "share of the training queries that fine-tuning is measured on and leaves out", least=0.0, most=0.5)
+    patience: int = _parameter(0, "stop after so many passes that helped no held-out query, and keep the best weights; 0 = never", least=0)
 
 
 @dataclass(frozen=True)
@@ -160,6 +195,7 @@ class Recipe:
     pool: Pool = field(default_factory=Pool)
     fit: Fit = field(default_factory=Fit)
     calibrate: Calibrate = field(default_factory=Calibrate)
+    pairwise: Pairwise = field(default_factory=Pairwise)
     train: Train = field(default_factory=Train)
     rank: Rank = field(default_factory=Rank)
     evaluate: Evaluate = field(default_factory=Evaluate)

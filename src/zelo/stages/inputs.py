@@ -36,6 +36,11 @@ def splits(path: Path) -> dict[str, str]:
     return dict(line.split("\t") for line in lines)
 
 
+def judged(context: Context) -> str:
+    """Return the artifact with the pairs that the ensemble judges: all pairs, or in the distilled line the teaching pairs."""
+    return "teaching_pairs" if context.recipe.line == "distilled" else "pairs"
+
+
 def number_documents(pairs: Columns, rows: Sequence[int]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """Return the documents of some pairs, sorted by id, and the places of each pair's two documents among them."""
     a, b = ([pairs[name][i] for i in rows] for name in ("doc_id_a", "doc_id_b"))

@@ -15,6 +15,7 @@ from zelo.recipe import Recipe
 from zelo.stages import inputs
 
 JOURNAL = "judgments.sqlite"
+PAIR = ("query_id", "doc_id_a", "doc_id_b", "shown_first")
 _SEALED = ("preference", "status", "reasoning", "tokens", "cost")
 
 
@@ -30,8 +31,8 @@ def run(context: Context) -> Outcome:
     signals = inputs.Signals(context, texts, query_texts)
     materials = Materials(signals.lexical, signals.bank, signals.token_frequency, _identity(context))
     judges = [make_judge(name, materials) for name in context.recipe.judge.ensemble]
-    pairs = read_table(context.read("pairs"), "pairs")
-    comparisons = [_show(row, texts, query_texts) for row in zip(*pairs.values(), strict=True)]
+    pairs = read_table(context.read(inputs.judged(context)), inputs.judged(context), PAIR)
+    comparisons = [show(row, texts, query_texts) for row in zip(*pairs.values(), strict=True)]
     sealed: Columns = {name: [] for name in ("judge", "prompt_id", *_SEALED)}
     with Journal(context.workspace.root / JOURNAL) as journal:
         for judge in judges:
@@ -76,7 +77,8 @@ def ask(judge: Judge, comparisons: Sequence[Comparison], query_ids: Sequence[str
     return answers
 
 
-def _show(row: tuple[str, str, str, str], texts: dict[str, str], query_texts: dict[str, str]) -> Comparison:
+def show(row: tuple[str, str, str, str], texts: dict[str, str], query_texts: dict[str, str]) -> Comparison:
+    """Return what a judge sees of a pair: (query_id, doc_id_a, doc_id_b, shown_first)."""
     query_id, doc_id_a, doc_id_b, shown_first = row
     first, second = (doc_id_a, doc_id_b) if shown_first == "a" else (doc_id_b, doc_id_a)
     return Comparison(query_texts[query_id], texts[first], texts[second])
@@ -84,6 +86,6 @@ def _show(row: tuple[str, str, str, str], texts: dict[str, str], query_texts: di
 
 def _identity(context: Context) -> str:
     # An offline judge measures a difference against all that is shown for the query, with the corpus's statistics.
-    parts = [context.workspace.digest(a) or "" for a in ("corpus", "queries", "vectors", "pairs")]
+    parts = [context.workspace.digest(a) or "" for a in ("corpus", "queries", "vectors", inputs.judged(context))]
     parts.append(context.recipe.retrieve.language)  # of the word statistics
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from zelo.artifacts import Columns, write_table
 from zelo.collections.trec import read_run
 from zelo.core.comparison_graph import graph_stats, hamiltonian_cycles, rng_for
@@ -11,7 +13,7 @@ from zelo.stages import inputs
 
 
 def run(context: Context) -> Outcome:
-    """Write pairs/tournament.parquet, pairs/graphs.parquet and pairs/duplicates.parquet.
+    """Write pairs/tournament.parquet, graphs.parquet and duplicates.parquet; in the distilled line also pairs/teaching.parquet.
 
     Raises:
         InputError: there is nothing to compare.
@@ -20,6 +22,7 @@ def run(context: Context) -> Outcome:
     split_of = inputs.splits(context.read("splits"))
     candidates = read_run(context.read("candidates") / "fused.trec")
     pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first")}
+    teaching: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first", "cycle")}
     graphs: dict[str, list[object]] = {}
     duplicates: Columns = {name: [] for name in ("query_id", "doc_id", "same_as")}
     judged = [q for q, split in split_of.items() if split == "train" or context.recipe.pair.queries == "all"]
@@ -35,6 +38,8 @@ def run(context: Context) -> Outcome:
         for i, j in edges.tolist():
             a, b = sorted((doc_ids[i], doc_ids[j]))
             _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if doc_ids[i] == a else "b")
+        if split_of[query_id] == "train":
+            _draw_teaching(teaching, query_id, doc_ids, context)
         stats = graph_stats(len(doc_ids), edges)
         for name, value in (("query_id", query_id), *((f, getattr(stats, f)) for f in stats.__dataclass_fields__)):
             graphs.setdefault(name, []).append(value)
@@ -45,7 +50,20 @@ def run(context: Context) -> Outcome:
     rows = write_table(context.write("pairs"), "pairs", pairs)
     write_table(context.write("graphs"), "graphs", graphs)
     copies = write_table(context.write("duplicates"), "duplicates", duplicates)
-    return Outcome({"pairs": rows, "duplicates": copies, "queries": len(judged)})
+    counts = {"pairs": rows, "duplicates": copies, "queries": len(judged)}
+    if context.recipe.line == "distilled":
+        counts["teaching_pairs"] = write_table(context.write("teaching_pairs"), "teaching_pairs", teaching)
+    return Outcome(counts)
+
+
+def _draw_teaching(teaching: Columns, query_id: str, doc_ids: list[str], context: Context) -> None:
+    """Add random pairs of a query's candidates, none twice, in a random order (paper section 5.3)."""
+    rng = rng_for(context.recipe.seed, query_id, "teaching")
+    first, second = np.triu_indices(len(doc_ids), 1)
+    chosen = rng.permutation(len(first))[: context.recipe.pairwise.teaching_pairs]
+    for i, j in zip(first[chosen].tolist(), second[chosen].tolist(), strict=True):
+        a, b = sorted((doc_ids[i], doc_ids[j]))
+        _append(teaching, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if rng.random() < 0.5 else "b", cycle=0)
 
 
 def _append(columns: Columns, **row: object) -> None:

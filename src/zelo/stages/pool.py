@@ -17,8 +17,9 @@ FloatArray = NDArray[np.float64]
 
 
 def run(context: Context) -> Outcome:
-    """Write preferences.parquet, judgments/judges.parquet and judgments/agreement.parquet."""
-    pairs = read_table(context.read("pairs"), "pairs", ("query_id", "doc_id_a", "doc_id_b"))
+    """Write preferences.parquet (in the distilled line lessons.parquet), judgments/judges.parquet and judgments/agreement.parquet."""
+    asked, opinion = inputs.judged(context), "lessons" if context.recipe.line == "distilled" else "preferences"
+    pairs = read_table(context.read(asked), asked, ("query_id", "doc_id_a", "doc_id_b"))
     judgments = read_table(context.read("judgments"), "judgments", ("judge", "preference"))
     judges = list(dict.fromkeys(judgments["judge"]))
     table = np.asarray(judgments["preference"], np.float64).reshape(len(judges), -1).T  # the file is ordered by judge, then as the pairs
@@ -30,13 +31,13 @@ def run(context: Context) -> Outcome:
     prob_a, n_judges = pool(table, weights)
     answered = n_judges > 0
     kept = {name: [v for v, ok in zip(values, answered, strict=True) if ok] for name, values in pairs.items()}
-    rows = write_table(context.write("preferences"), "preferences", kept | {"prob_a": prob_a[answered], "n_judges": n_judges[answered]})
+    rows = write_table(context.write(opinion), opinion, kept | {"prob_a": prob_a[answered], "n_judges": n_judges[answered]})
     counts = {"judgments": len(table), "missing": np.isnan(table).sum(0), "ties": (table == 0).sum(0)}
     columns = {name: np.broadcast_to(value, len(judges)) for name, value in counts.items()}
     write_table(context.write("judges"), "judges", {"judge": judges, "reliability": reliability, "weight": weights, **columns})
     write_table(context.write("agreement"), "agreement", _agreement(judges, table, top))
     notes = tuple(f"{j}: reliability {r:.2f}, weight {w:.2f}" for j, r, w in zip(judges, reliability, weights, strict=True))
-    return Outcome({"preferences": rows}, notes=notes)
+    return Outcome({opinion: rows}, notes=notes)
 
 
 def _own_scores(pairs: Columns, table: FloatArray, split_of: dict[str, str], context: Context) -> list[list[FloatArray]]:
