@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from zelo.artifacts import Columns, write_table
 from zelo.collections.trec import read_run
-from zelo.core.comparison_graph import graph_stats, hamiltonian_cycles, rng_for
+from zelo.core.comparison_graph import IntArray, graph_stats, hamiltonian_cycles, rng_for
+from zelo.core.designs import draw_pairs
 from zelo.errors import InputError
 from zelo.pipeline import Context, Outcome
+from zelo.recipe import Pairs as Settings
 from zelo.stages import inputs
+from zelo.stages.rounds import first_round
 
 
 def run(context: Context) -> Outcome:
@@ -19,7 +24,7 @@ def run(context: Context) -> Outcome:
     texts = inputs.documents(context)
     split_of = inputs.splits(context.read("splits"))
     candidates = read_run(context.read("candidates") / "fused.trec")
-    pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first")}
+    pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first", "cycle")}
     graphs: dict[str, list[object]] = {}
     duplicates: Columns = {name: [] for name in ("query_id", "doc_id", "same_as")}
     judged = [q for q, split in split_of.items() if split == "train" or context.recipe.pair.queries == "all"]
@@ -31,10 +36,12 @@ def run(context: Context) -> Outcome:
             if first != candidate.doc_id:
                 _append(duplicates, query_id=query_id, doc_id=candidate.doc_id, same_as=first)
         doc_ids = list(kept.values())
-        edges = hamiltonian_cycles(len(doc_ids), context.recipe.pair.degree, rng_for(context.recipe.seed, query_id, "pair"))
-        for i, j in edges.tolist():
+        edges = _draw(len(doc_ids), context.recipe.pair, rng_for(context.recipe.seed, query_id, "pair"))
+        complete = 2 * len(edges) == len(doc_ids) * (len(doc_ids) - 1)
+        for row, (i, j) in enumerate(edges.tolist()):
             a, b = sorted((doc_ids[i], doc_ids[j]))
-            _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if doc_ids[i] == a else "b")
+            side = "a" if doc_ids[i] == a else "b"
+            _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
         stats = graph_stats(len(doc_ids), edges)
         for name, value in (("query_id", query_id), *((f, getattr(stats, f)) for f in stats.__dataclass_fields__)):
             graphs.setdefault(name, []).append(value)
@@ -46,6 +53,13 @@ def run(context: Context) -> Outcome:
     write_table(context.write("graphs"), "graphs", graphs)
     copies = write_table(context.write("duplicates"), "duplicates", duplicates)
     return Outcome({"pairs": rows, "duplicates": copies, "queries": len(judged)})
+
+
+def _draw(documents: int, settings: Settings, rng: np.random.Generator) -> IntArray:
+    """Pairs [m, 2], the first shown first: all of them, or those of the first round."""
+    if settings.design == "cycles":
+        return hamiltonian_cycles(documents, settings.degree, rng)
+    return draw_pairs(documents, first_round(documents, settings), rng)
 
 
 def _append(columns: Columns, **row: object) -> None:

@@ -1,0 +1,240 @@
+"""Asks a judge by its provider's batch service: cheaper, with answers within a day. A batch is paid work, so it is written down.
+
+Before a batch is sent, the journal knows its questions; before it is first asked for, its id. A run that ends in between leaves it
+to the next one, which collects it. Only a batch that was on its way out when the process died is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from zelo.errors import JudgeError, RetryError, ZeloError
+from zelo.judges import Answer, Comparison
+from zelo.judges.injection import flags_of
+from zelo.judges.journal import Attempt
+from zelo.judges.limits import BudgetSpent, Reservation, backoff
+
+if TYPE_CHECKING:
+    from zelo.judges.running import Line, Run
+    from zelo.language_models.protocol import BatchModel, Reply, Request
+
+T = TypeVar("T")
+
+SHARE = 0.5
+"""What batch services of OpenAI and Anthropic charge of the usual price."""
+MOST = 5_000
+"""Questions per batch, unless the provider takes fewer: what dies on its way out is sent again, and a big file is slow to come back."""
+POLL = (5.0, 300.0)
+"""Seconds between two looks at a batch: at first, and at most."""
+ROUNDS = 3
+"""How often a question is sent that the provider did not attempt."""
+
+
+class BatchJudge(Protocol):
+    """A judge that can be asked in batches: it writes requests and reads replies, `batch` carries them."""
+
+    name: str
+    batch: BatchModel
+
+    def request(self, comparison: Comparison) -> Request:
+        """Return what is sent."""
+        ...
+
+    def read(self, reply: Reply, *, flags: str = "") -> Answer:
+        """Return what the reply says."""
+        ...
+
+
+@dataclass
+class Sent:
+    """A batch under way: its number in the journal, the provider's name for it, and its questions."""
+
+    number: int
+    name: str
+    questions: list[int]
+    reservation: Reservation | None
+
+
+class _Asker:
+    def __init__(self, run: Run, line: Line) -> None:
+        self.run, self.line, self.job = run, line, line.job
+        self.judge: Any = line.job.judge  # a BatchJudge
+        self.place = {question: place for place, question in enumerate(self.job.questions)}
+        self.unusable = dict(zip(self.job.questions, self.job.unusable, strict=True))
+        self.rounds = dict.fromkeys(self.job.questions, 0)
+        self.open = dict.fromkeys(self.job.questions)  # an ordered set: to be sent
+        self.sent: list[Sent] = []
+        self.full: BudgetSpent | None = None
+        self.hold = 0.0  # nothing is sent before
+
+    async def ask(self) -> None:
+        await self._find_sent()
+        pause = POLL[0]
+        while self.open or self.sent:
+            if self.full is None and time.monotonic() >= self.hold:
+                await self._send()
+            if not self.sent and self.full is not None:
+                raise self.full
+            done = [batch for batch in self.sent if (await self._again(partial(self.judge.batch.poll, batch.name))).done]
+            for batch in done:
+                await self._collect(batch)
+            pause = POLL[0] if done else min(pause * 1.5, POLL[1])
+            if not done:
+                await asyncio.sleep(pause)
+
+    async def _find_sent(self) -> None:
+        """Take over what earlier runs sent."""
+        do, journal = self.run.committer.do, self.run.journal
+        for number, name, questions in await do(journal.batches, self.job.number):
+            if name is None:  # it may have arrived: nobody knows its name
+                await do(journal.set_batch, number, "unsent")
+                continue
+            try:
+                reservation = self._reserve(questions)
+            except BudgetSpent as error:  # it is paid whatever the budget says
+                reservation, self.full = None, error
+            for question in questions:
+                self.open.pop(question, None)
+            self.sent.append(Sent(number, name, questions, reservation))
+
+    async def _send(self) -> None:
+        do, journal = self.run.committer.do, self.run.journal
+        for part in self._parts():
+            questions = list(part)
+            try:
+                reservation = self._reserve(questions)
+            except BudgetSpent as error:
+                self.full = error
+                return
+            requests = {_id(question): request for question, request in part.items()}
+            with self.run.calling():  # not to be given up between sending and writing down
+                number = await do(journal.begin_batch, self.job.number, questions)
+                try:
+                    name = await self._again(partial(self.judge.batch.submit, requests))
+                except ZeloError:
+                    reservation.settle(0.0, 0)
+                    await do(journal.set_batch, number, "unsent")
+                    raise
+                await do(journal.set_batch, number, "open", name)
+            for question in questions:
+                del self.open[question]
+                self.rounds[question] += 1
+            self.sent.append(Sent(number, name, questions, reservation))
+            if self.run.stopped is not None:
+                return
+
+    def _parts(self) -> Iterator[Mapping[int, Request]]:
+        from zelo.language_models.batch import BatchLimits, split_requests
+
+        batch = self.judge.batch
+        limits = BatchLimits(min(MOST, batch.limits.requests), batch.limits.bytes)
+        requests = ((_id(question), self.judge.request(self._comparison(question))) for question in list(self.open))
+        for part in split_requests(requests, batch.size, limits):
+            yield {_question(custom_id): request for custom_id, request in part.items()}
+
+    async def _collect(self, batch: Sent) -> None:
+        """Read a finished batch; its answers and that it is done go into the journal together."""
+        attempts: list[Attempt] = []
+        failed: ZeloError | None = None
+        try:
+            answers = await self._again(partial(_gathered, self.judge.batch, batch.name, self._answer))
+            attempts = [self._attempt(question, answers.get(_id(question))) for question in batch.questions]
+        except _NoRoom:  # the provider did not take it: it has too much of ours already
+            self.hold = time.monotonic() + POLL[1]
+            self.open |= dict.fromkeys(question for question in batch.questions if question in self.place)
+        except JudgeError as error:  # the provider found all of it wrong: it is done, and the run is
+            failed = error
+        with self.run.calling():
+            await self.run.committer.do(self.run.journal.set_batch, batch.number, "done", "", attempts)
+        self.sent.remove(batch)
+        if batch.reservation is not None:
+            batch.reservation.settle(sum(a.answer.cost for a in attempts), sum(a.answer.tokens for a in attempts))
+        if failed is not None:
+            raise failed
+        self.job.dollars += sum(a.answer.cost for a in attempts)
+        for attempt in attempts:
+            if attempt.question in self.place:  # else it was wanted by an earlier run alone
+                self._count(attempt)
+
+    def _attempt(self, question: int, answer: Answer | None) -> Attempt:
+        lost = Answer(None, "failed", note="the batch ended before it was attempted")
+        return Attempt(self.job.number, question, answer or lost, error=answer is None)
+
+    def _count(self, attempt: Attempt) -> None:
+        question, answer = attempt.question, attempt.answer
+        if answer.preference is not None:
+            self.run.gain(self.line)
+            return
+        self.unusable[question] += not attempt.error
+        if self.unusable[question] >= 2 or (attempt.error and self.rounds[question] >= ROUNDS):
+            self.run.lose(self.line, answer.note or answer.status)
+        else:
+            self.open[question] = None
+
+    def _answer(self, custom_id: str, reply: Reply | Exception | None) -> Answer | None:
+        if reply is None:
+            return None
+        if isinstance(reply, Exception):
+            return Answer(None, "failed", note=str(reply))
+        question = _question(custom_id)
+        flags = flags_of(self._comparison(question)) if question in self.place else ""
+        answer: Answer = self.judge.read(reply, flags=flags)
+        return replace(answer, cost=SHARE * answer.cost)
+
+    def _reserve(self, questions: list[int]) -> Reservation:
+        estimates = [self.line.estimate(self._comparison(q)) for q in questions if q in self.place]
+        return self.run.budget.reserve(SHARE * sum(dollars for _, dollars in estimates), sum(tokens for tokens, _ in estimates))
+
+    def _comparison(self, question: int) -> Comparison:
+        return self.job.comparison(self.place[question])
+
+    async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it again while it may work."""
+        failures = 0
+        while True:
+            try:
+                return await work()
+            except RetryError as error:
+                failures += 1
+                if failures > self.run.limits.retries:
+                    remedy = "the same command goes on where it stopped"
+                    raise JudgeError(f"its batch service does not answer ({error})", where=self.job.judge.name, remedy=remedy) from error
+                await asyncio.sleep(backoff(failures, error.after, self.run.rng))
+
+
+class _NoRoom(ZeloError):
+    """A batch that the provider took and then left alone, for its limits."""
+
+
+async def ask_in_batches(run: Run, line: Line) -> None:
+    """Ask all questions of a job in batches, those of earlier runs first; see `running.Run`.
+
+    Raises:
+        BudgetSpent: a batch would cost more than is left; those under way have been collected.
+        JudgeError: the service does not answer, or refuses.
+    """
+    await _Asker(run, line).ask()
+
+
+async def _gathered(
+    batch: BatchModel, name: str, read: Callable[[str, Reply | Exception | None], Answer | None]
+) -> dict[str, Answer | None]:
+    try:
+        return {custom_id: read(custom_id, reply) async for custom_id, reply in batch.results(name)}
+    except RetryError as error:
+        if error.limited and error.after is None:  # not this call was limited: the batch was
+            raise _NoRoom(str(error)) from error
+        raise
+
+
+def _id(question: int) -> str:
+    return f"q{question}"
+
+
+def _question(custom_id: str) -> int:
+    return int(custom_id[1:])
