@@ -21,8 +21,8 @@ test: setup
 	$(BIN)/python -m pytest
 
 check: setup  ## style, types, generated docs
-	$(BIN)/ruff format --check src tests benchmarks experiments
-	$(BIN)/ruff check src tests benchmarks experiments
+	$(BIN)/ruff format --check src tests benchmarks experiments examples
+	$(BIN)/ruff check src tests benchmarks experiments examples
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
 

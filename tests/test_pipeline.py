@@ -130,7 +130,8 @@ class TestStale:
             ("pair.degree", "6", ("pair",)),
             ("judge.max_missing", "0.3", ("judge",)),
             ("pool.weighting", "equal", ("pool",)),
-            ("fit.link", "logit", ("fit",)),
+            ("fit.link", "logit", ("pool",)),  # judges' order effects are in units of the link
+            ("pair.aim", "top", ("pair", "judge")),
             ("calibrate.spread", "1.5", ("calibrate",)),
             ("train.epochs", "2", ("train",)),
             ("rank.depth", "10", ("rank",)),
@@ -179,7 +180,7 @@ class TestStale:
         assert to_do(Workspace.open(tmp_path / "elsewhere")) == set()
 
     def test_a_version_of_a_stage(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        changed = tuple(replace(stage, version=2) if stage.name == "fit" else stage for stage in DIRECT)
+        changed = tuple(replace(stage, version=stage.version + 1) if stage.name == "fit" else stage for stage in DIRECT)
         monkeypatch.setitem(pipeline.LINES, "direct", changed)
         assert to_do(Workspace.open(finished)) == dependents("fit")
 
@@ -195,7 +196,7 @@ class TestRun:
     def test_a_parameter_that_changes_no_file_ends_there(self, workspace: Path) -> None:
         opened = Workspace.open(workspace)
         opened.save_recipe(opened.recipe.with_settings({"judge.max_missing": "0.3"}))
-        assert ran(opened) == ["judge", "report"]  # the page shows the whole recipe
+        assert ran(opened) == ["judge", "align", "report"]  # align asks the same judges; the page shows the whole recipe
 
     def test_force_runs_it_and_no_other(self, workspace: Path) -> None:
         assert ran(Workspace.open(workspace), force=["pool"]) == ["pool"]
@@ -230,7 +231,7 @@ class TestRun:
     def test_a_stage_after_a_stale_one(self, workspace: Path) -> None:
         opened = Workspace.open(workspace)
         opened.recipe = opened.recipe.with_settings({"fit.link": "logit"})
-        with pytest.raises(WorkspaceError, match=r"stage fit has to run before report: .*changed"):
+        with pytest.raises(WorkspaceError, match=r"stage pool has to run before report: .*changed"):
             run(opened, start="report")
 
     def test_the_distilled_line_is_refused_with_its_reason(self, tmp_path: Path) -> None:
@@ -254,7 +255,7 @@ class TestRun:
             stop="calibrate",
             on_stage=lambda state, entry: told.append((state.stage.name, state.done, entry is None)),
         )
-        assert told[-3:] == [("fit", True, True), ("fit", True, False), ("calibrate", True, False)]
+        assert told[-4:] == [("fit", True, True), ("fit", True, False), ("align", True, False), ("calibrate", True, False)]
         assert len(told) == len(NAMES[: NAMES.index("calibrate") + 1]) + 1
 
 
@@ -356,7 +357,7 @@ class TestOddCollections:
         monkeypatch.setattr("zelo.stages.retrieve.Bm25Retriever.search", nothing)
         monkeypatch.setattr("zelo.stages.retrieve.DenseRetriever.search_vectors", nothing)
         before = Workspace.open(workspace).digest("candidates")
-        with pytest.raises(ZeloError, match=r"query q\d+: no document was found"):
+        with pytest.raises(ZeloError, match="no document was found for any question"):
             run(Workspace.open(workspace), force=["retrieve"])
         assert Workspace.open(workspace).digest("candidates") == before
         assert not (workspace / ".partial").exists()

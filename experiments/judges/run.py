@@ -26,7 +26,7 @@ from zelo.collections import Collection, open_collection
 from zelo.core.comparison_graph import hamiltonian_cycles, rng_for
 from zelo.core.fusion import min_max_fusion
 from zelo.core.metrics import evaluate_ranking
-from zelo.core.paired_comparison import fit_scores
+from zelo.core.paired_comparison import fit_query
 from zelo.core.pooling import pool
 from zelo.core.reliability import reliabilities, top_agreement, vote_weights
 from zelo.core.significance import bootstrap_interval, paired_randomization_test
@@ -66,7 +66,7 @@ class Case:
 
     def fit(self, prob: FloatArray, weight: FloatArray | None = None) -> FloatArray:
         """Return the scores of the texts."""
-        return fit_scores(len(self.texts), self.edges[:, 0], self.edges[:, 1], prob, weight).score
+        return fit_query(len(self.texts), self.edges[:, 0], self.edges[:, 1], prob, weight).score
 
     def ndcg(self, score: FloatArray) -> float:
         """Return nDCG@10 of the candidates reranked by the scores of the texts; equal scores keep the first stage's order."""

@@ -76,6 +76,10 @@ class Context:
         return path
 
 
+_POOL = ("pool", "fit.link", "fit.prior_sd")  # order effects are in the link's units
+
+_ROUNDS = tuple(f"pair.{name}" for name in ("design", "aim", "comparisons", "rounds", "settle"))  # the judge stage may add pairs
+
 DIRECT = (
     Stage("ingest", "read the collection, choose training questions", (), ("corpus", "queries", "qrels", "splits"), ("ingest",), 1, True),
     Stage("encode", "vectors of documents and questions", ("corpus", "queries"), ("vectors",), ("encode",), 1, True),
@@ -94,23 +98,28 @@ DIRECT = (
         ("corpus", "splits", "candidates"),
         ("pairs", "graphs", "duplicates"),
         ("pair", "seed"),
+        2,
     ),
     Stage(
         "judge",
         "every judge compares every pair",
         ("corpus", "queries", "vectors", "pairs"),
-        ("judgments",),
-        ("judge", "retrieve.language"),
+        ("judgments", "swapped"),
+        ("judge", *_ROUNDS, "retrieve.language", "seed"),
+        2,
+        True,
     ),
     Stage(
         "pool",
         "reliability without labels; one preference per pair",
-        ("judgments", "pairs", "splits"),
+        ("judgments", "splits"),
         ("preferences", "judges", "agreement"),
-        ("pool",),
+        _POOL,
+        2,
     ),
-    Stage("fit", "one score per document, with its error", ("preferences", "duplicates"), ("scores", "fits"), ("fit",)),
-    Stage("calibrate", "scores to targets in [0, 1]", ("scores",), ("targets",), ("calibrate",)),
+    Stage("fit", "one score per document, with its error", ("preferences", "duplicates"), ("scores", "fits"), ("fit",), 2),
+    Stage("align", "queries on one scale", ("scores", "judges", "corpus", "queries"), ("across", "offsets"), ("align", "judge", "seed")),
+    Stage("calibrate", "scores to targets in [0, 1]", ("scores", "offsets"), ("targets",), ("calibrate",), 1, True),
     Stage(
         "train",
         "the pointwise reranker learns the targets",
@@ -145,6 +154,7 @@ DIRECT = (
             "judges",
             "agreement",
             "judgments",
+            "swapped",
             "scores",
             "targets",
             "fits",
@@ -174,12 +184,12 @@ DISTILLED = (
         "judge",
         "the ensemble judges the teaching pairs",
         ("corpus", "queries", "vectors", "teaching_pairs"),
-        ("judgments",),
-        ("judge", "retrieve.language"),
+        ("judgments", "swapped"),
+        ("judge", *_ROUNDS, "retrieve.language", "seed"),
+        2,
+        True,
     ),
-    Stage(
-        "pool", "one preference per teaching pair", ("judgments", "teaching_pairs", "splits"), ("lessons", "judges", "agreement"), ("pool",)
-    ),
+    Stage("pool", "one preference per teaching pair", ("judgments", "splits"), ("lessons", "judges", "agreement"), _POOL, 2),
     Stage("train-pairwise", "a pairwise model learns them", ("lessons", "corpus", "queries"), ("pairwise_model",), (), planned=True),
     Stage(
         "judge-pairwise",
@@ -283,7 +293,7 @@ def run(
     check(workspace.recipe)
     finished: list[Entry] = []
     with workspace.locked():
-        _require_before(workspace, chosen[0])
+        require_before(workspace, chosen[0])
         for stage in chosen:
             state = next(s for s in status(workspace) if s.stage.name == stage.name)
             if state.done and stage.name not in forced:
@@ -296,7 +306,7 @@ def run(
     return finished
 
 
-def _require_before(workspace: Workspace, first: Stage) -> None:
+def require_before(workspace: Workspace, first: Stage) -> None:
     """Raise unless all stages before the first chosen one are done: what they left would not be what the recipe says."""
     for state in status(workspace):
         if state.stage.name == first.name:

@@ -27,6 +27,8 @@ def _parameter(default: Any, about: str, *, least: float | None = None, most: fl
     metadata = {"about": about, "least": least, "most": most}
     if isinstance(default, list):
         return field(default_factory=lambda: tuple(default), metadata=metadata)
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -76,21 +78,71 @@ class Pairs:
 
     degree: int = _parameter(8, "comparisons per document, even: degree / 2 random Hamiltonian cycles (paper: k = 8)", least=2)
     queries: Literal["train", "all"] = _parameter("all", "all = the test questions too, so that the judges' own ranking is measured")
+    design: Literal["cycles", "adaptive"] = _parameter(
+        "cycles", "cycles = all pairs drawn at once; adaptive = more pairs in rounds, chosen from the answers so far"
+    )
+    aim: Literal["top", "balanced", "information"] = _parameter(
+        "balanced", "what adaptive pairs are for: top = the ranking's head, balanced = targets of all documents, information = all alike"
+    )
+    comparisons: int = _parameter(200, "most comparisons per query (adaptive)", least=1)
+    rounds: int = _parameter(4, "rounds after the first one (adaptive); 1 = one replan after half of the comparisons", least=1, most=100)
+    settle: float = _parameter(
+        0.03, "stop a query when the head of its ranking moves by no more in two rounds running, as 1 - nDCG; 0 = never (adaptive)",
+        least=0.0, most=1.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is to be known about one language model: its price, its limits, its prompt."""
+
+    input_price: float = _parameter(0.0, "US dollars per million tokens read; 0 = unknown or free", least=0.0)
+    cached_price: float = _parameter(0.0, "US dollars per million tokens read from the provider's cache; 0 = as input_price", least=0.0)
+    output_price: float = _parameter(0.0, "US dollars per million tokens written; 0 = unknown or free", least=0.0)
+    requests_per_minute: int = _parameter(0, "the provider's limit; 0 = none", least=0)
+    tokens_per_minute: int = _parameter(0, "the provider's limit, tokens read and written; 0 = none", least=0)
+    concurrency: int = _parameter(32, "most calls at once", least=1, most=4096)
+    batch: bool = _parameter(False, "ask by the provider's batch service: half the price, answers within a day")
+    prompt: str = _parameter("", "how it is asked: the name of a prompt, or a file; empty = the one that fits the mode")
 
 
 @dataclass(frozen=True)
 class Judging:
-    """Who compares them."""
+    """Who compares them, and how far it may go."""
 
     ensemble: tuple[str, ...] = _parameter(["lexical", "dense", "late_interaction"], "names of judges, see `zelo judges`")
     max_missing: float = _parameter(0.2, "fail when more than this share of a judge's judgments is missing", least=0.0, most=1.0)
+    criterion: str = _parameter("", "what relevance means here, told to language models; empty = the prompt's own words")
+    context: str = _parameter("", "what the documents are, told to language models; empty = nothing")
+    mode: Literal["auto", "reason", "logprobs"] = _parameter(
+        "auto", "of language models: reason = think, then score; logprobs = probability of the first token; auto = reason"
+    )
+    answers: Literal["soft", "clamped"] = _parameter(
+        "clamped", "of language models: clamped = -1, 0 or 1 (the paper's), soft = as given; offline judges are always soft"
+    )
+    max_output_tokens: int = _parameter(1024, "of one answer of a language model; a longer one is cut, and then missing", least=1)
+    document_characters: int = _parameter(6000, "what a language model is shown of a document; the rest is cut", least=100)
+    temperature: float = _parameter(0.0, "of language models", least=0.0, most=2.0)
+    retries: int = _parameter(5, "more attempts after a failed call", least=0, most=100)
+    timeout: float = _parameter(120.0, "seconds to wait for one answer", least=0.1)
+    budget_dollars: float = _parameter(0.0, "stop before the judgments of this workspace cost more US dollars; 0 = no cap", least=0.0)
+    budget_tokens: int = _parameter(0, "stop before they take more tokens; 0 = no cap", least=0)
+    keep_reasoning: Literal["all", "sample", "none"] = _parameter("all", "what language models wrote; sample = one answer in fifty")
+    swapped_share: float = _parameter(
+        0.02, "share of pairs that language models see in both orders, for the audit; not used in the fit", least=0.0, most=1.0
+    )
+    models: Mapping[str, Model] = _parameter({}, 'one table per language model: [judge.models."openai:MODEL"]')
 
 
 @dataclass(frozen=True)
 class Pool:
     """How the judges' answers about a pair become one preference."""
 
-    weighting: Literal["agreement", "equal"] = _parameter("agreement", "agreement = by reliability, estimated without labels")
+    weighting: Literal["agreement", "equal", "slopes"] = _parameter(
+        "agreement", "agreement = by reliability, estimated without labels; slopes = by how sharply each judge tells documents apart"
+    )
+    order_effect: bool = _parameter(False, "estimate how far each judge leans toward the text shown first, and take it out")
+    ties: Literal["half", "outcome"] = _parameter("half", "half = half a win for each; outcome = Rao and Kupper's model, logit link only")
 
 
 @dataclass(frozen=True)
@@ -99,14 +151,33 @@ class Fit:
 
     link: Link = _parameter("probit", "probit = Thurstone, (1 + erf x) / 2; logit = Bradley-Terry")  # noqa: RUF009
     prior_sd: float = _parameter(0.0, "standard deviation of the Gaussian prior, in units of the link; 0 = the link's default", least=0.0)
+    dispersion: Literal["estimated", "none"] = _parameter(
+        "estimated", "estimated = preferences weigh as far as they agree with each other, and standard errors follow; none = as given"
+    )
+
+
+@dataclass(frozen=True)
+class Align:
+    """Scores of different queries on one scale, by comparisons across queries."""
+
+    comparisons: int = _parameter(0, "comparisons across queries to ask of each judge, per query; 0 = none, 4 or more help", least=0)
+    prior_sd: float = _parameter(
+        0.0, "standard deviation of the offsets' Gaussian prior, in units of the link; 0 = estimated from the comparisons", least=0.0
+    )
 
 
 @dataclass(frozen=True)
 class Calibrate:
     """From scores to targets in [0, 1]."""
 
-    spread: float = _parameter(3.0, "logits per standard deviation of a query's scores", least=0.1, most=20.0)
-    threshold: float = _parameter(2.0, "standard deviations above a query's mean score at which a target is 1/2", least=-5.0, most=5.0)
+    scale: Literal["query", "across"] = _parameter(
+        "query", "query = scores are standardized per query; across = over all queries, their offsets (align) added"
+    )
+    spread: float = _parameter(3.0, "logits per standard deviation of the scores", least=0.1, most=20.0)
+    threshold: float = _parameter(2.0, "standard deviations above the mean score at which a target is 1/2", least=-5.0, most=5.0)
+    ratings: str = _parameter(
+        "", "with scale = across: ratings from 0 to 10 of some candidates, as BEIR qrels; then targets are expected ratings / 10"
+    )
 
 
 @dataclass(frozen=True)
@@ -159,6 +230,7 @@ class Recipe:
     judge: Judging = field(default_factory=Judging)
     pool: Pool = field(default_factory=Pool)
     fit: Fit = field(default_factory=Fit)
+    align: Align = field(default_factory=Align)
     calibrate: Calibrate = field(default_factory=Calibrate)
     train: Train = field(default_factory=Train)
     rank: Rank = field(default_factory=Rank)
@@ -247,11 +319,22 @@ def to_toml(recipe: Recipe) -> str:
     for item in dataclasses.fields(recipe):
         value = getattr(recipe, item.name)
         if dataclasses.is_dataclass(value):
-            lines += ["", f"[{item.name}]  # {_summary(type(value))}"]
-            lines += [f"{f.name} = {_toml_value(getattr(value, f.name))}  # {f.metadata['about']}" for f in dataclasses.fields(value)]
+            lines += _toml_section(item.name, value)
         else:
             lines.append(f"{item.name} = {_toml_value(value)}  # {item.metadata['about']}")
     return "\n".join(lines) + "\n"
+
+
+def _toml_section(name: str, section: Any) -> list[str]:
+    lines, tables = ["", f"[{name}]  # {_summary(type(section))}"], []
+    for item in dataclasses.fields(section):
+        value = getattr(section, item.name)
+        if isinstance(value, Mapping):  # after the plain keys, which would belong to the table otherwise
+            lines += [] if value else [f"# {item.name}: {item.metadata['about']}"]
+            tables += [line for key, table in value.items() for line in _toml_section(f"{name}.{item.name}.{_toml_value(key)}", table)]
+        else:
+            lines.append(f"{item.name} = {_toml_value(value)}  # {item.metadata['about']}")
+    return lines + tables
 
 
 def _summary(section: Any) -> str:
@@ -297,6 +380,11 @@ def _build(cls: type, data: Any, where: str, prefix: str) -> Any:
         hint = hints[key]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             values[key] = _build(hint, value, where, f"{key}.")
+        elif typing.get_origin(hint) is Mapping:
+            if not isinstance(value, Mapping):
+                raise RecipeError(f"{prefix}{key} = {value!r} is not a table", where=where, remedy=f'write [{prefix}{key}."NAME"]')
+            made = typing.get_args(hint)[1]
+            values[key] = {name: _build(made, table, where, f"{prefix}{key}.{_toml_value(name)}.") for name, table in value.items()}
         else:
             values[key] = _check(value, hint, items[key].metadata, where, prefix + key)
     return cls(**values)
