@@ -31,6 +31,9 @@ docs: setup  ## rewrite the generated pages
 
 bench: setup  ## figures and ratios; needs the collections of README
 	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/designs.py
+	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/judging.py --judgments 20000 --resume 100000
 	$(BIN)/python benchmarks/first_stage.py --collections $(COLLECTIONS)
 
 clean:

@@ -368,3 +368,16 @@ def test_what_is_out_of_range_is_refused(bad: dict[str, object]) -> None:
 def test_importing_it_compiles_nothing() -> None:
     code = "import sys, zelo.core.active_pairs, zelo.core.designs; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_queries_without_documents_or_rows() -> None:
+    plan = plan_round(Batch([0, 3, 1], [0, 0, 0, 0], [], [], []), ["a", "b", "c"], count=[2, 2, 2])
+    assert plan.rows.tolist() == [0, 0, 2, 2]
+    assert plan.settled.tolist() == [True, False, True]
+    assert plan_round(Batch([], [0], [], [], []), [], count=[]).rows.tolist() == [0]
+
+
+@pytest.mark.parametrize("count", [1.7, [1.7], ["2"], None])
+def test_a_count_is_a_whole_number(count: object) -> None:
+    with pytest.raises(InputError, match="count must be a whole number"):
+        plan_round(Batch([3], [0, 0], [], [], []), ["a"], count=count)  # type: ignore[arg-type]

@@ -72,6 +72,7 @@ def test_it_is_the_fit_of_each_query_whatever_the_batches(tmp_path: Path, batch_
     assert rows_of(scores) == one_by_one(columns)
     assert fits["query_id"].to_pylist() == [f"q{9 - q}" for q in range(9)]
     assert (totals.queries, totals.scores, totals.separated) == (9, scores.num_rows, sum(fits["separated"].to_pylist()))
+    assert totals.disconnected == sum(c > 1 for c in fits["components"].to_pylist())
     assert scores["link"].to_pylist() == ["probit"] * scores.num_rows
     for name, table in (("scores", scores), ("fits", fits)):
         assert {field.name: str(field.type) for field in table.schema} == dict(ARTIFACTS[name].columns)

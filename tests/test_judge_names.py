@@ -90,8 +90,9 @@ def test_the_page_names_every_form_and_its_examples_compile() -> None:
 def test_a_judge_of_ones_own_through_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's example as a module in the current folder, asked through an SDK that does not exist."""
     (tmp_path / "fake_sdk.py").write_text(
-        "class Client:\n    async def ask(self, messages):\n        assert messages[0][0] == 'system'\n"
-        "        return '<score>-1</score>'\n",
+        "from types import SimpleNamespace\n\n\nclass Client:\n    async def ask(self, messages):\n"
+        "        assert messages[0][0] == 'system'\n"
+        "        return SimpleNamespace(text='<score>-1</score>', read=120, written=8, dollars=0.5)\n",
         "utf-8",
     )
     first = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
@@ -102,7 +103,7 @@ def test_a_judge_of_ones_own_through_a_recipe(tmp_path: Path, monkeypatch: pytes
     judge = make_judge("python:own_judges_of_a_test:make", NOTHING, Recipe())
     assert isinstance(judge, RemoteJudge)
     answer = asyncio.run(judge.attempt(Comparison("q", "one", "two")))
-    assert (answer.preference, answer.status) == (1.0, "ok")
+    assert (answer.preference, answer.status, answer.tokens, answer.cost) == (1.0, "ok", 128, 0.5)
     with pytest.raises(RecipeError, match="returned int"):
         make_judge("python:own_judges_of_a_test:wrong", NOTHING)
     for name in ("python:own_judges_of_a_test:missing", "python:no_such_module_here:make"):
@@ -116,3 +117,17 @@ def test_a_prompt_is_looked_at_before_the_first_stage() -> None:
     recipe = recipes.from_dict({"judge": {"ensemble": [name], "models": {name: {"prompt": "comapre"}}}})
     with pytest.raises(InputError, match="did you mean 'compare'"):
         known_judge(name, recipe)
+
+
+@pytest.mark.parametrize("name", ["openrouter:qwen/qwen3-32b", "https://acme.openai.azure.com/openai/v1#gpt", "openai:gpt"])
+def test_a_cap_in_dollars_needs_prices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENAI_BASE_URL", "OPENROUTER_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    judge = {"ensemble": [name], "budget_dollars": 1.0}
+    with pytest.raises(RecipeError, match="budget_dollars cannot hold: the price of"):
+        pipeline.check(recipes.from_dict({"judge": judge}))
+    with pytest.raises(RecipeError, match="budget_dollars cannot hold"):
+        pipeline.check(recipes.from_dict({"judge": judge | {"models": {name: {"input_price": 1.0}}}}))
+    pipeline.check(recipes.from_dict({"judge": judge | {"models": {name: {"input_price": 1.0, "output_price": 2.0}}}}))
+    pipeline.check(recipes.from_dict({"judge": {"ensemble": [name], "budget_tokens": 1000}}))
+    pipeline.check(recipes.from_dict({"judge": {"ensemble": ["http://127.0.0.1:1/v1#m"], "budget_dollars": 1.0}}))

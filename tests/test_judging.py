@@ -24,7 +24,7 @@ from killed_judging import CONCURRENCY, answers, settings
 from zelo import pipeline
 from zelo.artifacts import Columns, read_table
 from zelo.core.paired_comparison import fit_query
-from zelo.errors import InputError, JudgeError
+from zelo.errors import InputError, JudgeError, RecipeError
 from zelo.judges.journal import Journal
 from zelo.judges.merging import merge
 from zelo.recipe import from_dict
@@ -322,6 +322,15 @@ class TestSql:
             assert (shown[j, q, a, b] if side == "a" else -shown[j, q, b, a]) == p
         assert zelo("sql", workspace, "select 1 as one, 'a,b' as two, null as three", "--csv").out == 'one,two,three\n1,"a,b",\n'
         assert "-\n" in zelo("sql", workspace, "select null as void").out
+        assert zelo("sql", workspace, "select x'00ff' as b", "--csv").out == "b\n00ff\n"
+        assert zelo("sql", workspace, "select 9e999 as big, x'00ff' as b", "--json").out == '{"big": null, "b": "00ff"}\n'
+        for pragma in ("table_list", "table_info(texts)", "index_list(texts)"):
+            assert "name" in zelo("sql", workspace, f"pragma {pragma}").out
+        for empty in ("", " ; ", "/* nothing */"):
+            ran = zelo("sql", workspace, empty)
+            assert (ran.code, ran.out) == (2, "")
+            assert "there is no question" in ran.err
+            assert len(ran.err.strip().splitlines()) == 1
 
     def test_it_only_reads(self, workspace: Path) -> None:
         before = (workspace / JOURNAL).read_bytes()
@@ -331,6 +340,9 @@ class TestSql:
             f"attach '{workspace / 'new'}' as x",
             "create temp table t (x)",
             "vacuum into 'x'",
+            "pragma wal_checkpoint(TRUNCATE)",
+            "pragma writable_schema=1",
+            "pragma journal_mode=delete",
         ):
             ran = zelo("sql", workspace, statement)
             assert (ran.code, ran.out) == (2, "")
@@ -417,8 +429,145 @@ class TestBatches:
     def test_a_budget_is_kept(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("zelo.judges.batching.MOST", 100)
         with FaultServer(answer=says) as server:
-            with pytest.raises(JudgeError, match=r"budget of 0\.3 dollars"):
-                self.judge(workspace, server, monkeypatch, **{"judge.budget_dollars": "0.3"})
+            with pytest.raises(JudgeError, match=r"budget of 0\.05 dollars"):
+                self.judge(workspace, server, monkeypatch, **{"judge.budget_dollars": "0.05"})
             assert 1 <= len(server.batches) < 7
         with Journal(workspace / JOURNAL) as journal:
+            assert 0 < journal.spent()[0] <= 0.05
+
+    def test_a_budget_shrinks_what_is_sent_at_once(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with FaultServer(answer=says) as server:  # the most that all 640 questions may cost is above the budget, what they cost is not
+            opened = self.judge(workspace, server, monkeypatch, **{"judge.budget_dollars": "0.3"})
+            sizes = [len(batch["rows"]) for batch in server.batches.values()]
+            assert 1 <= sizes[0] < 640
+            assert sum(sizes) == 640
+            assert set(server.calls.values()) == {1}
+        assert not np.isnan(table(opened)["preference"]).any()
+        with Journal(workspace / JOURNAL) as journal:
             assert 0 < journal.spent()[0] <= 0.3
+
+    def test_open_batches_are_not_asked_online(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from zelo.language_models.batch_openai import OpenAIBatches
+
+        async def killed(self: OpenAIBatches, batch_id: str) -> Any:
+            raise KeyboardInterrupt
+
+        online = '{"openai:m" = {batch = false, input_price = 1.0, output_price = 2.0}}'
+        with FaultServer(answer=says) as server:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(OpenAIBatches, "poll", killed)
+                self.judge(workspace, server, monkeypatch)
+            with pytest.raises(JudgeError, match=r"1 open batch of openai:m.*set batch = true"):
+                self.judge(workspace, server, monkeypatch, **{"judge.models": online})
+            assert set(server.calls.values()) == {1}
+            assert not np.isnan(table(self.judge(workspace, server, monkeypatch))["preference"]).any()
+            assert set(server.calls.values()) == {1}
+            self.judge(workspace, server, monkeypatch, **{"judge.models": online})  # none is open any more
+
+    @pytest.mark.parametrize("arrived", [True, False])
+    def test_a_kill_while_it_is_sent(self, workspace: Path, monkeypatch: pytest.MonkeyPatch, arrived: bool) -> None:
+        """Between the upload and the id of the batch; whether it had arrived or not, it is paid once."""
+        from zelo.language_models.batch_openai import OpenAIBatches
+
+        inner = OpenAIBatches._create
+
+        async def killed(self: OpenAIBatches, file_id: str) -> str:
+            if arrived:
+                await inner(self, file_id)
+            raise KeyboardInterrupt
+
+        with FaultServer(answer=says) as server:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(OpenAIBatches, "_create", killed)
+                self.judge(workspace, server, monkeypatch)
+            assert len(server.batches) == arrived
+            assert not np.isnan(table(self.judge(workspace, server, monkeypatch))["preference"]).any()
+            assert len(server.batches) == 1
+            assert set(server.calls.values()) == {1}
+
+    @pytest.mark.parametrize("arrived", [True, False])
+    def test_a_kill_while_it_is_sent_to_anthropic(self, workspace: Path, monkeypatch: pytest.MonkeyPatch, arrived: bool) -> None:
+        """Its batches have no mark to find them by: the run asks instead of paying again."""
+        from zelo.language_models.batch_anthropic import AnthropicBatches
+
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+        models = '{"anthropic:m" = {batch = true, input_price = 1.0, output_price = 2.0}}'
+        inner, more = AnthropicBatches.submit, {"judge.ensemble": '["anthropic:m"]', "judge.models": models}
+
+        async def killed(self: AnthropicBatches, requests: Any) -> str:
+            if arrived:
+                await inner(self, requests)
+            raise KeyboardInterrupt
+
+        with FaultServer(answer=says) as server:
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(AnthropicBatches, "submit", killed)
+                self.judge(workspace, server, monkeypatch, **more)
+            with pytest.raises(JudgeError, match=r"may have been sent.*ZELO_LOST_BATCH_1 "):
+                self.judge(workspace, server, monkeypatch, **more)
+            assert len(server.batches) == arrived
+            monkeypatch.setenv("ZELO_LOST_BATCH_1", next(iter(server.batches)) if arrived else "none")
+            assert not np.isnan(table(self.judge(workspace, server, monkeypatch, **more))["preference"]).any()
+            assert len(server.batches) == 1
+            assert set(server.calls.values()) == {1}
+
+
+OWN = """
+from zelo.judges import Answer
+
+
+class Own:
+    name, prompt_id = "own", "1"
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def judge(self, comparisons):
+        return self.answers(comparisons)
+
+
+def two(a, b):
+    pass
+
+
+def nan(recipe):
+    return Own(lambda shown: [Answer(float("nan")) for _ in shown])
+
+
+def none(recipe):
+    return Own(lambda shown: None)
+
+
+def floats(recipe):
+    return Own(lambda shown: [0.5 for _ in shown])
+
+
+def good(recipe):
+    return Own(lambda shown: [Answer(0.5) for _ in shown])
+
+
+same = good
+"""
+
+
+@pytest.mark.parametrize(
+    ("makers", "error", "said"),
+    [
+        (["two"], RecipeError, "cannot be made: TypeError"),
+        (["nan"], JudgeError, "not an answer: the preference nan"),
+        (["none"], JudgeError, "own: it answered with NoneType"),
+        (["floats"], JudgeError, "own: it answered with float, not with an Answer"),
+        (["good", "same"], RecipeError, "2 judges are called 'own' with the prompt '1'"),
+    ],
+)
+def test_own_judges_that_are_wrong(
+    makers: list[str], error: type[Exception], said: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_wrong_judges.py").write_text(OWN, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    opened = Workspace.open(workspace)
+    names = [f"python:own_wrong_judges:{maker}" for maker in makers]
+    opened.save_recipe(opened.recipe.with_settings({"judge.ensemble": json.dumps(names)}))
+    with pytest.raises(error, match=said):
+        pipeline.run(opened, start="judge", stop="judge", force=["judge"])

@@ -298,6 +298,14 @@ def test_no_part_of_a_key_survives(key: str, text: str, data: st.DataObject) -> 
     assert not any(key[i : i + 6] in shown for i in range(len(key) - 5))
 
 
+@pytest.mark.parametrize("shown", ["sk-p****wxyz", "sk-proj...xyz", "key ***wxyz.", "sk-\u20269-wxyz"])
+def test_the_ends_of_a_shortened_key_are_struck_out(shown: str) -> None:
+    found = scrub(f"Incorrect API key: {shown}", ("sk-proj-0123456789-wxyz",))
+    assert found.startswith("Incorrect API key: ")
+    assert not any(part in found for part in ("xyz", "sk-"))
+    assert scrub("the wxyz of it", ("sk-proj-0123456789-wxyz",)) == "the wxyz of it"
+
+
 def test_nothing_shows_a_key() -> None:
     for name in ("openai:m", "anthropic:m", "gemini:m", "openrouter:m", "https://host/v1#m"):
         model = open_model(name)

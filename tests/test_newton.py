@@ -236,6 +236,40 @@ def test_failures_name_the_query() -> None:
         fit_queries(Batch(**good()), prior_sd=[1.0, 0.0])
 
 
+def test_weights_and_slopes_over_many_orders_of_magnitude() -> None:
+    rng = np.random.default_rng(0)
+    n, m = 300, 1800
+    first = rng.integers(n, size=m)
+    second = (first + rng.integers(1, n, size=m)) % n
+    weight = np.exp(rng.normal(0, 3, m))
+    batch = Batch(
+        [2, n], [0, 1, m + 1], [0, *first], [1, *second], [1.0, *rng.integers(0, 2, m)], [1.0, *weight], [1.0, *rng.normal(1, 2, m)],
+        [0.0, *rng.normal(0, 10, m)],
+    )  # fmt: skip
+    fit = fit_queries(batch, link="logit", prior_sd=10.0)
+    assert fit.iterations[1] > 20
+    assert fit.gradient_norm[1] <= 1e-8 * weight.max()
+    with pytest.raises(ConvergenceError) as failed:
+        fit_queries(batch, link="logit", prior_sd=10.0, max_iterations=15)
+    assert f"above the tolerance {1e-8 * weight.max():.1e}" in str(failed.value)
+    assert f"use smaller weights (the largest stands for {weight.max():.1e} comparisons) or a smaller prior_sd" in str(failed.value)
+
+
+def test_empty_lists_are_no_rows() -> None:
+    fit = fit_queries(Batch([0, 2, 0], [0, 0, 0, 0], [], [], []))
+    np.testing.assert_array_equal(fit.score, [0.0, 0.0])
+    assert len(fit_queries(Batch([], [0], [], [], [])).score) == 0
+    with pytest.raises(InputError, match="rows must be integers"):
+        fit_queries(Batch([2], [0.0, 0.0], [], [], []))
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_bad_number_of_threads_is_the_callers(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZELO_THREADS", "2")
+    with pytest.raises(InputError, match=rf"^the number of threads must be a whole number >= 1, got '{threads}'"):
+        thread_count(threads)
+
+
 def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZELO_THREADS", "3")
     assert (thread_count(), thread_count(2)) == (3, 2)

@@ -132,6 +132,8 @@ class TestStale:
             ("pool.weighting", "equal", ("pool",)),
             ("fit.link", "logit", ("pool",)),  # judges' order effects are in units of the link
             ("pair.aim", "top", ("pair", "judge")),
+            ("pair.comparisons", "300", ("judge", "report")),  # the first round stays
+            ("pair.per_round", "20", ("judge", "report")),
             ("calibrate.spread", "1.5", ("calibrate",)),
             ("train.epochs", "2", ("train",)),
             ("rank.depth", "10", ("rank",)),

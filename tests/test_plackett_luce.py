@@ -124,15 +124,47 @@ def test_nothing_known() -> None:
         ([[0.5, 1.5]], {}, "document numbers"),
         ([[0, 1]], {"weight": [-1.0]}, "weights"),
         ([[0, 1]], {"weight": [1.0, 1.0]}, "one entry per ranking"),
-        ([[0, 1]], {"top": 0}, "at least 1"),
+        ([[0, 1]], {"top": 0}, "top a whole number >= 1"),
         ([[0, 1]], {"prior_sd": 0.0}, "prior_sd"),
     ],
 )
 def test_bad_input(rankings: list[list[int]], settings: dict[str, object], match: str) -> None:
     with pytest.raises(InputError, match=match):
-        fit_rankings(3, rankings, **settings)  # type: ignore[arg-type]
+        fit_rankings(3, rankings, **settings)
 
 
 def test_says_when_it_did_not_converge() -> None:
     with pytest.raises(ConvergenceError, match="stopped after 1"):
         fit_rankings(3, [[0, 1, 2]] * 5, max_iterations=1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("n", "repeats", "weight", "prior_sd"), [(50, 3, 1.0, 1e3), (50, 1, 1e6, 1.5), (100, 20, 1.0, 20.0), (10, 100, 1.0, 100.0)]
+)
+def test_rankings_that_agree_under_a_weak_prior(n: int, repeats: int, weight: float, prior_sd: float) -> None:
+    """The scores are far apart, so that exp of them cannot be held; the maximum is found all the same."""
+    rankings = [list(range(n))] * repeats
+    fit = fit_rankings(n, rankings, weight=[weight] * repeats, prior_sd=prior_sd)
+    assert (np.diff(fit.score) < 0).all()
+    assert np.isfinite(fit.stderr).all()
+    assert fit.log_likelihood <= 0
+    _, gradient, hessian = negative_log_posterior(fit.score, rankings, weight=[weight] * repeats, prior_sd=prior_sd)
+    assert np.abs(gradient).max() * prior_sd**2 < 1e-5  # bounds the error of the scores
+    np.testing.assert_allclose(hessian @ fit.covariance, np.eye(n), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("weight", "prior_sd", "remedy"), [(1.0, 1e9, "use a smaller prior_sd"), (1e300, 1.5, "smaller weights")])
+def test_a_drowned_prior_is_an_error(weight: float, prior_sd: float, remedy: str) -> None:
+    with pytest.raises(ConvergenceError, match=remedy):
+        fit_rankings(10, [list(range(10))] * 100, weight=[weight] * 100, prior_sd=prior_sd)
+
+
+def test_top_takes_numpy_integers() -> None:
+    rankings = [[0, 1, 2], [3, 4, 2]]
+    np.testing.assert_array_equal(fit_rankings(5, rankings, top=np.int64(1)).score, fit_rankings(5, rankings, top=1).score)
+    np.testing.assert_array_equal(fit_rankings(5, rankings, top=np.array([1, 2])).score, fit_rankings(5, rankings, top=[1, 2]).score)
+    for wrong in (0, 1.5, [1, 0], [1], True):
+        with pytest.raises(InputError, match="top"):
+            fit_rankings(5, rankings, top=wrong)

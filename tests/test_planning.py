@@ -67,10 +67,12 @@ def test_an_unknown_price_is_said_with_its_remedy(facts: Model, lacking: str) ->
 
 def test_a_server_of_ones_own_is_free_unless_priced() -> None:
     name = "http://localhost:8080/v1#m"
-    free = bill(replace(WORK, judge=name, facts=Model(), batches=False))
+    free = bill(replace(WORK, judge=name, facts=Model(), batches=False, own_server=True))
     assert known(free.dollars).high == 0
     assert any("free unless" in note for note in free.notes)
-    assert known(bill(replace(WORK, judge=name, batches=False)).dollars).value > 0
+    assert known(bill(replace(WORK, judge=name, batches=False, own_server=True)).dollars).value > 0
+    rented = bill(replace(WORK, judge="https://acme.example/v1#m", facts=Model(), batches=False))
+    assert rented.dollars is None  # somebody else's: it has a price, nobody said which
 
 
 def test_a_judge_of_the_users_own() -> None:

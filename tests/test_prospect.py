@@ -131,6 +131,41 @@ def test_what_is_left_after_a_part_and_at_what_price(copy: Workspace) -> None:
     assert "answers are in the journal" in more.bills[1].work.remark
 
 
+def test_rounds_that_are_done_and_rounds_to_come(copy: Workspace) -> None:
+    adaptive = {
+        "pair.design": "adaptive",
+        "pair.comparisons": "35",
+        "pair.per_round": "10",
+        "pair.settle": "0.3",
+        "judge.swapped_share": "0",
+    }
+    copy.save_recipe(copy.recipe.with_settings(adaptive))
+    pipeline.run(copy, stop="pair")
+    before = make_plan(copy)
+    assert "at most chosen in rounds" in before.basis
+    assert before.bills[1].work.left == before.pairs == 16 * 35
+    pipeline.run(copy, stop="judge")
+    judged = read_table(copy.path("judgments"), "judgments")
+    asked = judged["judge"].count("longer")
+    after = make_plan(copy)
+    assert after.pairs == asked <= before.pairs
+    assert after.basis.endswith("all are judged")
+    assert [after.bills[1].work.left, after.bills[1].work.pairs] == [0, asked]
+    more = make_plan(copy, copy.recipe.with_settings({"pair.comparisons": "60"}))
+    assert more.pairs == 16 * 60
+    assert more.bills[1].work.left == more.pairs - asked
+    assert "taken for those of rounds" in more.bills[1].work.remark
+    # With rounds that no query leaves early, a plan is exact.
+    copy.save_recipe(copy.recipe.with_settings({"pair.settle": "0", "pair.comparisons": "60"}))
+    opened = Workspace.open(copy.root)
+    left = make_plan(opened).bills[1].work.left
+    with Known(opened.root / JOURNAL) as known:
+        answers = known.history("longer", "characters").answers
+    pipeline.run(opened, stop="judge")
+    with Known(opened.root / JOURNAL) as known:
+        assert known.history("longer", "characters").answers - answers == left
+
+
 def test_the_command(copy: Workspace) -> None:
     opened = copy
     ran = zelo("plan", opened.root)

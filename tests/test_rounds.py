@@ -17,6 +17,21 @@ from zelo.recipe import Pairs as Settings
 from zelo.stages.questions import Pairs
 from zelo.stages.rounds import first_round, in_rounds
 
+MUTE = """
+from zlib import crc32
+
+from zelo.judges import Answer
+
+class Mute:
+    name, prompt_id, concurrency = "mute", "none", 4
+
+    async def attempt(self, comparison):
+        lost = crc32((comparison.first + comparison.second).encode()) % 3 == 0
+        return Answer(None, "unparsable") if lost else Answer(1.0)
+
+def make(recipe):
+    return Mute()
+"""
 IDS = [f"d{n:02}" for n in range(41)]
 QUERIES = 3
 
@@ -47,12 +62,12 @@ class Judges:
 
 
 @pytest.mark.parametrize("aim", ["top", "balanced", "information"])
-@pytest.mark.parametrize("rounds", [1, 3])
-def test_more_pairs_come_in_rounds(aim: str, rounds: int) -> None:
-    settings = Settings(design="adaptive", aim=aim, comparisons=120, rounds=rounds, settle=0.0)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("per_round", "rounds"), [(100, (1, 1)), (30, (3, 4))])
+def test_more_pairs_come_in_rounds(aim: str, per_round: int, rounds: tuple[int, int]) -> None:
+    settings = Settings(design="adaptive", aim=aim, comparisons=120, per_round=per_round, settle=0.0)  # type: ignore[arg-type]
     judges = Judges()
     pairs, votes, remark = in_rounds(start(settings), judges, lambda v: v, settings, 5)
-    assert len(judges.asked) == rounds + 1
+    assert len(judges.asked) == 1 + rounds[aim == "top"]  # after 41 pairs, or 21
     assert all(earlier < later for earlier, later in zip(judges.asked, judges.asked[1:], strict=False))
     assert np.bincount(pairs.query).tolist() == [120] * QUERIES
     assert (np.diff(pairs.query) >= 0).all()
@@ -64,11 +79,12 @@ def test_more_pairs_come_in_rounds(aim: str, rounds: int) -> None:
     assert remark.startswith("pairs chosen in rounds: 120 per query on average over 3 queries")
     if aim == "top":
         late = np.concatenate([pairs.a, pairs.b])[np.tile(pairs.cycle > 0, 2)]
-        assert late.mean() > 26  # the best documents have high numbers; the mean is 20
+        # The best documents have high numbers; the mean is 20. One big round after half a cycle knows little of who they are.
+        assert late.mean() > (26 if per_round == 30 else 22)
 
 
 def test_the_same_answers_give_the_same_pairs_whatever_other_queries_there_are() -> None:
-    settings = Settings(design="adaptive", comparisons=100, rounds=2)
+    settings = Settings(design="adaptive", comparisons=100, per_round=30)
     whole, _, _ = in_rounds(start(settings), Judges(), lambda v: v, settings, 5)
     again, _, _ = in_rounds(start(settings), Judges(), lambda v: v, settings, 5)
     alone, _, _ = in_rounds(start(settings).select(start(settings).query == 2), Judges(), lambda v: v, settings, 5)
@@ -78,14 +94,14 @@ def test_the_same_answers_give_the_same_pairs_whatever_other_queries_there_are()
 
 
 def test_a_settled_query_gets_no_more_pairs() -> None:
-    settings = Settings(design="adaptive", aim="top", comparisons=700, rounds=20, settle=0.5)
+    settings = Settings(design="adaptive", aim="top", comparisons=700, per_round=33, settle=0.5)
     pairs, _, remark = in_rounds(start(settings), Judges(), lambda v: v, settings, 5)
     assert np.bincount(pairs.query).max() < 400
     assert remark.endswith("3 settled early")
 
 
 def test_missing_answers_are_asked_about_no_second_time_and_count_as_nothing() -> None:
-    settings = Settings(design="adaptive", comparisons=100, rounds=2)
+    settings = Settings(design="adaptive", comparisons=100, per_round=30)
     judges = Judges()
 
     def silent(pairs: Pairs) -> np.ndarray:
@@ -93,6 +109,39 @@ def test_missing_answers_are_asked_about_no_second_time_and_count_as_nothing() -
 
     pairs, _, _ = in_rounds(start(settings), silent, lambda v: v, settings, 5)
     assert np.bincount(pairs.query).tolist() == [100] * QUERIES
+
+
+@pytest.mark.parametrize("aim", ["top", "balanced", "information"])
+def test_a_larger_number_goes_on_from_the_pairs_of_a_smaller_one(aim: str) -> None:
+    found = []
+    for comparisons in (97, 120, 160):
+        settings = Settings(design="adaptive", aim=aim, comparisons=comparisons, per_round=50)  # type: ignore[arg-type]
+        pairs, _, _ = in_rounds(start(settings), Judges(), lambda v: v, settings, 5)
+        columns = (pairs.query, pairs.a, pairs.b, pairs.a_first, pairs.cycle)
+        found.append(set(zip(*(c.tolist() for c in columns), strict=True)))
+        assert np.bincount(pairs.query).max() <= comparisons
+    assert found[0] < found[1] < found[2]
+
+
+def test_a_query_without_new_answers_does_not_settle() -> None:
+    settings = Settings(design="adaptive", aim="top", comparisons=200, per_round=20, settle=0.5)
+    judges = Judges()
+
+    def silent(pairs: Pairs) -> np.ndarray:
+        return np.where((pairs.query[:, None] == 1) & (pairs.cycle[:, None] > 0), np.nan, judges(pairs))
+
+    pairs, _, remark = in_rounds(start(settings), silent, lambda v: v, settings, 5)
+    count = np.bincount(pairs.query)
+    assert count[1] == 200
+    assert max(count[0], count[2]) < 200
+    assert remark.endswith("2 settled early")
+
+
+def test_nothing_is_planned_once_all_pairs_are_asked() -> None:
+    settings = Settings(design="adaptive", comparisons=41)
+    looked = []
+    pairs, _, _ = in_rounds(start(settings), Judges(), lambda v: looked.append(v) or v, settings, 5)  # type: ignore[func-returns-value]
+    assert (len(pairs), looked) == (3 * 41, [])
 
 
 def test_with_cycles_there_is_one_round() -> None:
@@ -109,7 +158,7 @@ def attempts(workspace: Path) -> int:
 
 
 def test_a_workspace_with_adaptive_pairs(workspace: Path) -> None:
-    settings = ["pair.design=adaptive", "pair.comparisons=40", "pair.rounds=2", "pair.settle=0"]
+    settings = ["pair.design=adaptive", "pair.comparisons=40", "pair.per_round=10", "pair.settle=0"]
     ran = zelo("run", workspace, "--to", "fit", *(word for setting in settings for word in ("--set", setting)))
     assert ran.code == 0, ran.err
     assert "pairs chosen in rounds" in ran.err
@@ -127,8 +176,46 @@ def test_a_workspace_with_adaptive_pairs(workspace: Path) -> None:
     assert attempts(workspace) == asked
 
 
+def test_more_comparisons_ask_only_the_difference(workspace: Path) -> None:
+    words = ["--set", "pair.design=adaptive", "--set", "pair.settle=0", "--set", "pair.per_round=15"]
+    asked = []
+    for comparisons in (42, 60):
+        ran = zelo("run", workspace, "--to", "judge", *words, "--set", f"pair.comparisons={comparisons}")
+        assert ran.code == 0, ran.err
+        judged = read_table(workspace / "judgments/ensemble.parquet", "judgments")
+        keys = zip(*(judged[name] for name in ("judge", "query_id", "doc_id_a", "doc_id_b", "shown_first")), strict=True)
+        asked.append((attempts(workspace), len(judged["judge"]), set(keys)))
+    assert asked[0][2] < asked[1][2]
+    queries = len(set(judged["query_id"]))
+    assert asked[0][1] == 3 * 42 * queries
+    assert asked[1][0] - asked[0][0] == asked[1][1] - asked[0][1] == 3 * 18 * queries
+
+
+def test_rounds_stop_where_too_many_answers_are_missing(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rounds_judge.py").write_text(MUTE, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["--set", "pair.design=adaptive", "--set", "pair.comparisons=60", "--set", 'judge.ensemble=["python:rounds_judge:make"]']
+    ran = zelo("run", workspace, "--to", "judge", *words, "--set", "judge.swapped_share=0")
+    assert ran.code != 0
+    assert "gave no usable answer" in ran.err
+    drawn = len(read_table(workspace / "pairs/tournament.parquet", "pairs")["query_id"])
+    with sqlite3.connect(workspace / "judgments.sqlite") as database:
+        mute = "SELECT COUNT(DISTINCT question) FROM attempts WHERE judge = (SELECT id FROM judges WHERE judge = 'mute')"
+        assert database.execute(mute).fetchone()[0] == drawn  # the first round, and no other
+
+
+@pytest.mark.parametrize(("aim", "least"), [("balanced", 20), ("top", 10)])
+def test_too_few_comparisons_for_the_first_round_are_refused(aim: str, least: int, workspace: Path) -> None:
+    words = ["--set", "pair.design=adaptive", "--set", f"pair.aim={aim}", "--set"]
+    for command in (("plan", workspace), ("run", workspace, "--to", "pair")):
+        ran = zelo(*command, *words, f"pair.comparisons={least - 1}")
+        assert ran.code != 0
+        assert f"use at least {least}" in ran.err
+    assert zelo("run", workspace, "--to", "pair", *words, f"pair.comparisons={least}").code == 0
+
+
 def test_shards_plan_the_same_rounds(workspace: Path, tmp_path: Path) -> None:
-    settings = ["pair.design=adaptive", "pair.comparisons=40", "pair.rounds=2", "pair.settle=0"]
+    settings = ["pair.design=adaptive", "pair.comparisons=40", "pair.per_round=10", "pair.settle=0"]
     words = [word for setting in settings for word in ("--set", setting)]
     assert zelo("run", workspace, "--to", "pair", *words).code == 0
     other = tmp_path / "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from zelo.errors import JudgeError, RetryError, WorkspaceError, ZeloError
 from zelo.judges import Answer, Comparison, running
+from zelo.judges.committing import Committer
 from zelo.judges.journal import STATUSES, Journal, Standing
 from zelo.judges.limits import BudgetSpent
 from zelo.judges.running import Job, Limits, ask
@@ -366,3 +368,93 @@ def test_under_random_faults_everything_ends_in_one_of_two_ways(journal: Journal
     assert 0 < (~found.answered).sum() < 30
     assert {note for note, ok in zip(notes, found.answered, strict=True) if not ok} <= {"cut", "500"}
     assert (found.unusable[~found.answered & (found.status == STATUSES.index("truncated"))] == 2).all()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(float("nan")), Answer(2.0), Answer(None), Answer(0.5, "refused"), Answer(0.5, cost=float("nan")), Answer(0.5, input_tokens=-1)],
+)
+def test_what_is_no_answer_is_missing(answer: Answer, journal: Journal) -> None:
+    judge = Remote({"t1": [answer]})
+    ask([job(judge, journal, 2)], journal, Limits())
+    found = standing(judge, journal, 2)
+    assert found.answered.tolist() == [False, True]
+    assert journal.read(found.attempt)[0][6].startswith("not an answer: ")
+    assert attempts(journal).count(("remote", 1, "failed")) == 2
+
+
+@pytest.mark.parametrize("reply", [None, 0.5])
+def test_a_judge_that_returns_no_answers_stops_the_run(reply: object, journal: Journal) -> None:
+    judge = Remote({"*": [lambda: reply]})  # type: ignore[list-item,return-value]
+    with pytest.raises(JudgeError, match=f"remote: it answered with {type(reply).__name__}"):
+        ask([job(judge, journal, 100)], journal, Limits())
+    assert len(judge.asked) <= 2 * judge.concurrency
+
+
+def test_an_attempt_that_is_not_async_stops_the_run(journal: Journal) -> None:
+    judge = Remote()
+    judge.attempt = lambda comparison: Answer(0.5)  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(JudgeError, match="remote: its `attempt` is not async"):
+        ask([job(judge, journal, 100)], journal, Limits())
+
+
+def test_numpy_numbers_are_answers(journal: Journal) -> None:
+    judge = Remote({"t1": [Answer(np.float32(0.5), input_tokens=np.int64(3))]})  # type: ignore[arg-type]
+    ask([job(judge, journal, 1)], journal, Limits())
+    assert journal.read(np.array([1]))[0][:3] == (0.5, 0, 3)
+
+
+@pytest.mark.parametrize("error", [RetryError("no whole reply", sent=True), ConnectionResetError("peer"), TimeoutError()])
+def test_what_was_sent_and_not_answered_counts_as_spent(error: Exception, journal: Journal) -> None:
+    judge = Priced({"*": [error]}, cost=0.01)
+    with pytest.raises(BudgetSpent):
+        ask([job(judge, journal, 40)], journal, Limits(dollars=0.1, retries=50))
+    assert len(judge.asked) == 5  # 0.02 each
+    assert journal.spent() == (0.0, 0)
+
+
+def test_what_was_not_sent_costs_nothing(journal: Journal) -> None:
+    judge = Priced({"t1": [ConnectionRefusedError()] * 6 + [Answer(0.5)]}, cost=0.01)
+    ask([job(judge, journal, 2)], journal, Limits(dollars=0.05, retries=50))
+    assert standing(judge, journal, 2).answered.all()
+
+
+def test_a_judge_without_estimate_keeps_the_budget_but_for_what_is_under_way(journal: Journal) -> None:
+    judge = Remote(cost=0.01, latency=0.001)
+    with pytest.raises(BudgetSpent):
+        ask([job(judge, journal, 200)], journal, Limits(dollars=0.5))
+    assert 0.48 <= journal.spent()[0] <= 0.5 + 1e-9
+    assert len(judge.asked) == 50
+
+
+def test_keys_in_errors_of_a_library_are_struck_out(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_OWN_API_KEY", "abcd-1234-efgh")
+    text = "denied for abcd-1234-efgh and sk-live99887766"
+    judge = Remote({"t1": [ValueError(text)], "t2": [ZeloError(text)], "t3": [JudgeError(text)]})
+    judge.concurrency = 1
+    with pytest.raises(JudgeError) as caught:
+        ask([job(judge, journal, 3)], journal, Limits(retries=0))
+    notes = [row[6] for row in journal.read(np.array([1, 2, 3]))]
+    assert all("denied for *** and ***" in note for note in [*notes, str(caught.value)])
+
+
+def test_a_full_disk_is_told_once(journal: Journal) -> None:
+    told: list[object] = []
+
+    def full(rows: Sequence[object]) -> None:
+        time.sleep(0.05)
+        raise WorkspaceError("disk is full")
+
+    async def given_up() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        committer = Committer(journal)
+        task = asyncio.create_task(committer.do(full, []))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        del task
+        gc.collect()
+
+    asyncio.run(given_up())
+    assert told == []

@@ -1,6 +1,6 @@
 """Are targets better when scores of different queries are put on one scale by comparisons across queries?
 
-    python experiments/cross_query/run.py [--only PART ...] [WORKSPACE,SPLIT ...]
+    python experiments/cross_query/run.py [--only PART ...] [--out FILE] [WORKSPACE,SPLIT ...]
 
 Parts designs, curve, student, anchor and scale have known truth and need no workspace. `real` and `similarity` take workspaces that
 were run up to `retrieve` and a split of their collection whose labels may be looked at: a train or dev split, never one that is
@@ -461,6 +461,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("workspaces", nargs="*", metavar="WORKSPACE,SPLIT")
     parser.add_argument("--only", nargs="+", default=[*SIMULATED, *REAL], choices=[*SIMULATED, *REAL])
+    parser.add_argument("--out", type=Path, default=HERE / "results.jsonl")
     options = parser.parse_args(arguments)
     rows = [row for part in options.only if part in SIMULATED for row in SIMULATED[part]()]
     for argument in options.workspaces:
@@ -469,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = cases(workspace, split)
         name = Path(workspace.recipe.ingest.collection).name
         rows += [row for part in options.only if part in REAL for row in REAL[part](name, found)]
-    out = HERE / "results.jsonl"
+    out = options.out
     kept = [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.exists() else []
     made = {(row["part"], row.get("collection")) for row in rows}
     rows = [row for row in kept if (row["part"], row.get("collection")) not in made] + rows

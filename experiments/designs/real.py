@@ -1,10 +1,12 @@
 """The designs over real candidates: nDCG@10 of human labels by scores fitted from simulated judges of those labels.
 
-    python experiments/designs/real.py --collections FOLDER --cache FOLDER [--split test] [--questions 150]
+    python experiments/designs/real.py --collections FOLDER --cache FOLDER [--split test] [--questions 100]
+        [--only COLLECTION ...] [--out FILE]
 
 Candidates are the first stage's (BM25 and dense legs, min-max fusion, 100 documents); missing relevant documents are not added. Three
 simulated judges see the labels through noise: hard votes with ties, right about 85 % of pairs whose gains differ by 1. Nothing is
-tuned here: the designs are those of `run.py`. Writes real.jsonl beside this file and prints the table of README.md.
+tuned here: the designs are those of `run.py`. Prints the table of README.md and writes real.jsonl beside this
+file, keeping the lines of collections that were not run; with another split or number of questions it writes to --out alone.
 """
 
 from __future__ import annotations
@@ -143,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True, help="folder for vectors")
     parser.add_argument("--only", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--questions", type=int, default=150, help="at most so many per collection")
+    parser.add_argument("--questions", type=int, default=100, help="at most so many per collection")
+    parser.add_argument("--out", type=Path, help="default real.jsonl beside this file, or nothing with other --split or --questions")
     options = parser.parse_args(arguments)
     encoder = load_encoder(threads=1)
     rows = []
@@ -165,8 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             values = f"{row['ndcg']:.3f} ({row['ndcg_se']:.3f}) | {row['expected_loss']:.3f} | {row['equal_gain_pairs']:.2f}"
             sys.stdout.write(f"| {strategy.name} | {row['pairs']:g} | {values} | {row['comparisons_of_relevant']:.1f} |\n")
             sys.stdout.flush()
-    if options.split == "test":
-        (HERE / "real.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    usual = all(getattr(options, name) == parser.get_default(name) for name in ("split", "questions"))
+    if out := options.out or (HERE / "real.jsonl" if usual else None):
+        kept = [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
+        rows = [row for row in kept if row["collection"] not in options.only] + rows
+        out.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return 0
 
 

@@ -1,8 +1,9 @@
 """Which design gives the best scores for a number of comparisons? Simulated judges, known truth.
 
-    python experiments/designs/run.py [--queries 300] [--only REGIME ...]
+    python experiments/designs/run.py [--queries 300] [--only REGIME ...] [--out FILE]
 
-Writes simulated.jsonl beside this file and prints the tables of README.md. `real.py` does the same over real candidates.
+Prints the tables of README.md and writes simulated.jsonl beside this file; with another number of queries
+it writes to --out alone. `real.py` does the same over real candidates.
 """
 
 from __future__ import annotations
@@ -108,9 +109,11 @@ def calibration(world: World) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--queries", type=int, default=300, help="of the main table; the others have half")
-    parser.add_argument("--only", nargs="+", help="regimes to do again; the others' results are kept")
+    parser.add_argument("--only", nargs="+", choices=list(worlds(2)), help="regimes to do again; the others' results are kept")
+    parser.add_argument("--out", type=Path, help="default simulated.jsonl beside this file, or nothing with another number of queries")
     options = parser.parse_args(arguments)
-    kept = [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines()] if options.only and RESULTS.is_file() else []
+    out = options.out or (RESULTS if options.queries == parser.get_default("queries") else None)
+    kept = [json.loads(line) for line in out.read_text("utf-8").splitlines()] if options.only and out and out.is_file() else []
     rows: list[dict[str, Any]] = [row for row in kept if row["regime"] not in options.only]
     if not options.only:
         rows += calibration(votes(options.queries, 5))
@@ -128,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             values = f"{row['ndcg']:.3f} ({row['ndcg_se']:.3f}) | {row['rmse']:.3f} ({row['rmse_se']:.3f})"
             sys.stdout.write(f"| {shown} | {row['pairs']:g} | {values} | {row['cpu_ms']:.1f} |\n")
             sys.stdout.flush()
-        RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        if out:
+            out.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return 0
 
 

@@ -1,8 +1,9 @@
 """Sparse graphs against all pairs, and what decides the variance of a score difference: path length or resistance?
 
-    python experiments/graphs/run.py [--queries 100]
+    python experiments/graphs/run.py [--queries 100] [--out FILE]
 
-Writes results.jsonl beside this file and prints the tables of README.md. Simulated judges with known truth, as in experiments/designs.
+Prints the tables of README.md and writes results.jsonl beside this file; with another number of queries
+it writes to --out alone. Simulated judges with known truth, as in experiments/designs.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def sizes(queries: int) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--out", type=Path, help="default results.jsonl beside this file, or nothing with another number of queries")
     options = parser.parse_args(arguments)
     designs = [Strategy(d, n, design=d) for d in ("cycles", "random", "bipartite") for n in (100, 200, 400, 800, 1600)]
     designs += [
@@ -160,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows += variances(6, 2000)
     print("\n| n | k | N | diameter | mean resistance | RMSE | nDCG@10 |\n|---|---|---|---|---|---|---|")
     rows += sizes(options.queries)
-    (HERE / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    if out := options.out or (HERE / "results.jsonl" if options.queries == parser.get_default("queries") else None):
+        out.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return 0
 
 

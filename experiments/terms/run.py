@@ -1,9 +1,11 @@
 """What are the votes made of, and which of it is worth a term in the fit?
 
-python experiments/terms/run.py [--queries 300] [--only order judges ties prior coverage joint real] [--workspaces FOLDER ...]
+python experiments/terms/run.py [--queries 200] [--only order judges ties prior coverage joint real] [--workspaces FOLDER ...]
+    [--out FILE]
 
 Simulations with known truth (simulations.py), and real candidates in workspaces whose stage `judge` has run (real.py). Writes
 results.jsonl beside this file, keeping the lines of parts that were not run, and prints the tables of README.md.
+With another number of queries it writes to --out alone.
 """
 
 from __future__ import annotations
@@ -61,19 +63,21 @@ def cell(value: Any) -> str:
 def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--out", type=Path, help="default results.jsonl beside this file, or nothing with another number of queries")
     parser.add_argument("--only", nargs="+", choices=[*PARTS, "real"], default=[*PARTS, "real"])
     parser.add_argument("--workspaces", nargs="*", type=Path, default=[])
     options = parser.parse_args()
+    out = options.out or (RESULTS if options.queries == parser.get_default("queries") else None)
     for part in options.only:
         ran: list[Row] = []
         for rows in [PARTS[part](options.queries)] if part in PARTS else real(options.workspaces):
             ran += [{k: rounded(v) for k, v in row.items()} for row in rows]
         if ran:
-            kept = [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines()] if RESULTS.is_file() else []
-            RESULTS.write_text(
-                "".join(json.dumps(row) + "\n" for row in [r for r in kept if r["part"] not in {x["part"] for x in ran}] + ran)
-            )
+            if out:
+                kept = [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
+                rest = [row for row in kept if row["part"] not in {made["part"] for made in ran}]
+                out.write_text("".join(json.dumps(row) + "\n" for row in rest + ran), "utf-8")
             print("\n".join(show(ran)), flush=True)
 
 

@@ -55,8 +55,18 @@ class RetryError(ZeloError):
 
     `after` is how many seconds the server asks to wait, None if it does not say. `limited` says that the server refused because
     of its limits: fewer calls at once are the remedy. `input_tokens` and `cost` are what the failed call took, if it was billed.
+    `sent` says that the request went out and no reply came: it may be billed, and nobody knows for how much.
     """
 
-    def __init__(self, what: str, *, after: float | None = None, limited: bool = False, input_tokens: int = 0, cost: float = 0.0) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        after: float | None = None,
+        limited: bool = False,
+        input_tokens: int = 0,
+        cost: float = 0.0,
+        sent: bool = False,
+    ) -> None:
         super().__init__(what)
-        self.after, self.limited, self.input_tokens, self.cost = after, limited, input_tokens, cost
+        self.after, self.limited, self.input_tokens, self.cost, self.sent = after, limited, input_tokens, cost, sent

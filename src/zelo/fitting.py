@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,19 @@ Copies = Mapping[str, Mapping[str, Sequence[str]]]
 
 @dataclass
 class Totals:
-    """What was fitted: numbers of queries, of rows of scores, and of queries that are separated (see `Fit`)."""
+    """Numbers of queries, of rows of scores, of queries that are separated, and of those with several components (see `Fit`)."""
 
     queries: int = 0
     scores: int = 0
     separated: int = 0
+    disconnected: int = 0
 
     def add(self, fit: BatchFit, rows: int) -> None:
         """Count a batch that gave so many rows."""
         self.queries += len(fit.separated)
         self.scores += rows
         self.separated += int(fit.separated.sum())
+        self.disconnected += int((fit.components > 1).sum())
 
 
 def fit_parquet(
@@ -117,10 +120,25 @@ def dispersion_of(source: Path, *, link: Link = "probit", prior_sd: float | None
     """
     file = _open(source)
     try:
-        _, batch, _ = next(_batches(file, batch_rows, str(source), 1.0), ([], Batch([], [0], np.zeros(0, int), np.zeros(0, int), []), None))
-        return estimate_dispersion(batch, link=link, prior_sd=prior_sd)
+        # The second part is the query that the first one was cut before: in a small file its last one.
+        parts = [batch for _, batch, _ in islice(_batches(file, batch_rows, str(source), 1.0), 2)]
+        return estimate_dispersion(_joined_batches(parts), link=link, prior_sd=prior_sd)
     finally:
         file.close()
+
+
+def _joined_batches(batches: Sequence[Batch]) -> Batch:
+    """One batch of the queries of several."""
+    ends = np.cumsum([0, *(np.size(b.prob_first) for b in batches)])
+    rows = [np.asarray(b.rows, np.int64)[1:] + end for b, end in zip(batches, ends[:-1].tolist(), strict=True)]
+
+    def column(name: str) -> NDArray[Any] | None:
+        values = [getattr(b, name) for b in batches]
+        return None if any(v is None for v in values) else np.concatenate([np.zeros(0, np.int64), *map(np.asarray, values)])
+
+    whole = {name: column(name) for name in ("documents", "first", "second")}
+    parts = {name: column(name) for name in ("prob_first", "weight", "slope", "offset")}
+    return Batch(rows=np.concatenate([[0], *rows]), **{k: np.asarray(v, np.int64) for k, v in whole.items()}, **parts)  # type: ignore[arg-type]
 
 
 def _batches(file: Any, batch_rows: int, where: str, dispersion: float) -> Iterator[tuple[list[str], Batch, Any]]:

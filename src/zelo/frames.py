@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from zelo.errors import InputError
 
 FloatArray = NDArray[np.float64]
 
-_PAIRS = (("doc_id_a", "doc_id_b"), ("first", "second"), ("winner", "loser"))
+_WON = ("winner", "loser")
+_PAIRS = (("doc_id_a", "doc_id_b"), ("first", "second"), _WON)
 _RESULTS = ("prob_a", "prob_first", "result", "preference")
 _GROUPS = ("query_id", "group")
 _WEIGHTS = ("weight", "n_judges")
+_NO_NUMBER = ("", "na", "n/a", "null", "none")
 
 
 class Problem:
@@ -30,19 +33,16 @@ class Problem:
 
         table, where = read_frame(preferences)
         columns = _Columns(table, where, _find_columns(table.column_names, where, named))
-        prob, weights = columns.numbers()
+        prob, weights, slope, offset = columns.numbers()
         self.groups: Any = None
         row_group = np.zeros(table.num_rows, np.int64)
         if columns.group is not None:
             self.groups, row_group = _codes(columns.group)
         self._group_name = columns.group_name
-        try:
-            both = pa.chunked_array([*columns.first.chunks, *columns.second.chunks], type=columns.first.type)
-        except (pa.ArrowException, TypeError) as error:
-            raise InputError(f"the two columns of items differ in type ({error})", where=where) from error
-        self._items, codes = _codes(both)
+        both = [*columns.first.chunks, *columns.second.chunks]
+        self._items, codes = _codes(pa.chunked_array(both, type=columns.first.type))
         ends = codes.reshape(2, -1)
-        _require(ends[0] != ends[1], where, "compares an item with itself")
+        columns.require(ends[0] != ends[1], "compares an item with itself")
         width = max(len(self._items), 1)
         known, place = np.unique(row_group * width + ends, return_inverse=True)
         self.group_of, self._item_of = known // width, known % width
@@ -52,7 +52,30 @@ class Problem:
         local = (place.reshape(2, -1) - self.starts[row_group])[:, order].astype(np.int32)
         rows = np.searchsorted(row_group[order], np.arange(count + 1))
         documents = np.diff(self.starts).astype(np.int32)
-        self.batch = Batch(documents, rows, local[0], local[1], prob[order], weights[order])
+        weights, slope, offset = weights[order], None if slope is None else slope[order], None if offset is None else offset[order]
+        self.batch = Batch(documents, rows, local[0], local[1], prob[order], weights, slope, offset, names=self.group_names())
+
+    def group_names(self) -> list[str] | None:
+        """Return what the groups are called, None where all rows are one."""
+        return [str(g) for g in self.groups.to_pylist()] if self.groups is not None else None
+
+    def components(self) -> NDArray[np.int32]:
+        """Return each item's component of its group's comparisons: 0 is the largest, of equally large ones the first."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        batch, total = self.batch, len(self.group_of)
+        weight, slope = (1.0 if column is None else np.asarray(column) for column in (batch.weight, batch.slope))
+        seen = ~np.isnan(np.asarray(batch.prob_first)) & (weight * slope != 0.0)
+        begin = np.repeat(self.starts[:-1], np.diff(np.asarray(batch.rows)))
+        ends = [(np.asarray(column) + begin)[seen] for column in (batch.first, batch.second)]
+        _, label = connected_components(coo_array((np.ones(len(ends[0])), (ends[0], ends[1])), shape=(total, total)), directed=False)
+        _, found, size = np.unique(label, return_index=True, return_counts=True)
+        group = self.group_of[found]
+        order = np.lexsort((found, -size, group))
+        number = np.empty(len(found), np.int32)
+        number[order] = np.arange(len(found)) - np.searchsorted(group[order], group[order])
+        return number[label] if total else number
 
     def names(self, places: NDArray[np.int64]) -> Any:
         """Return the items at these places of the fitted scores."""
@@ -77,6 +100,8 @@ def read_frame(source: Any) -> tuple[Any, str]:
 
     if isinstance(source, str | Path):
         return _read_file(Path(source)), str(source)
+    if type(source).__name__ == "LazyFrame":
+        raise InputError("a LazyFrame holds no rows yet", remedy="call .collect() on it")
     try:
         if isinstance(source, np.ndarray) and source.ndim == 2 and source.shape[1] in (2, 3):
             names = ("winner", "loser") if source.shape[1] == 2 else ("first", "second", "result")
@@ -86,11 +111,11 @@ def read_frame(source: Any) -> tuple[Any, str]:
             return pa.table(columns), "the array"
         if isinstance(source, Mapping):
             return pa.table({str(name): pa.array(values, from_pandas=True) for name, values in source.items()}), "the table"
-        table = pa.table(source)
-        views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # polars hands these over; Arrow cannot take rows of them
-        fields = [f.with_type(views.get(f.type, f.type)) for f in table.schema]
-        return table.cast(pa.schema(fields)), "the table"
-    except (TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+        return pa.table(source), "the table"
+    except (pa.ArrowException, OverflowError) as error:
+        remedy = "give columns of equal length, each of one type; ids as strings"
+        raise InputError(f"the columns cannot be taken ({error})", where="the table", remedy=remedy) from error
+    except (TypeError, ValueError, AttributeError) as error:
         kinds = "a pandas, polars or Arrow table, a mapping of columns, an array [m, 2] or [m, 3], or a path"
         raise InputError(f"not a table ({error})", remedy=f"give {kinds}") from error
 
@@ -128,7 +153,7 @@ def _read_file(path: Path) -> Any:
     import pyarrow.parquet
 
     readers: dict[str, Any] = {
-        ".csv": pyarrow.csv.read_csv,
+        ".csv": _read_csv,
         ".jsonl": pyarrow.json.read_json,
         ".parquet": pyarrow.parquet.read_table,
     }
@@ -136,8 +161,21 @@ def _read_file(path: Path) -> Any:
         raise InputError(f"no reader for {path.suffix or 'a file without suffix'}", where=str(path), remedy=f"use {', '.join(readers)}")
     try:
         return readers[path.suffix](path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, csv.Error, UnicodeDecodeError, pa.ArrowException) as error:
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+            raise InputError("not UTF-8", where=str(path), remedy="save it as UTF-8") from error
         raise InputError(f"cannot be read ({error})", where=str(path)) from error
+
+
+def _read_csv(path: Path) -> Any:
+    """Read every column as strings: 007 is an id, not 7."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next((row for row in csv.reader(file) if row), [])
+    strings = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
+    return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=strings)
 
 
 def _find_columns(known: Sequence[str], where: str, named: Mapping[str, str | None]) -> dict[str, str]:
@@ -151,8 +189,17 @@ def _find_columns(known: Sequence[str], where: str, named: Mapping[str, str | No
     if pair[0] is None or pair[1] is None:
         raise InputError("no two columns of items", where=where, remedy=f"name them, first=... and second=...; columns: {', '.join(known)}")
     chosen = {"first": pair[0], "second": pair[1]}
-    for role, usual in (("result", _RESULTS), ("group", _GROUPS), ("weight", _WEIGHTS)):
-        chosen[role] = named.get(role) or next((name for name in usual if name in known and name not in pair), "")
+    usual = {"result": _RESULTS, "group": _GROUPS, "weight": _WEIGHTS, "slope": ("slope",), "offset": ("offset",)}
+    for role, names in usual.items():
+        chosen[role] = named.get(role) or next((name for name in names if name in known and name not in pair), "")
+    if not chosen["result"] and pair != _WON:
+        chosen["result"] = "winner" if "winner" in known and "winner" not in pair else ""
+        if not chosen["result"]:
+            remedy = "name the column of results, result=..., or call the columns of items winner and loser"
+            raise InputError("no column says which item was better", where=where, remedy=remedy)
+    twice = next((name for name in chosen.values() if name and known.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"several columns are called {twice!r}", where=where, remedy="rename all but one")
     return chosen
 
 
@@ -161,53 +208,143 @@ class _Columns:
 
     def __init__(self, table: Any, where: str, names: Mapping[str, str]) -> None:
         self._table, self._where, self._names = table, where, names
-        self.first, self.second = self._ids("first"), self._ids("second")
+        self.first, self.second = self._alike(self._ids("first"), self._ids("second"), "first", "second")
         self.group_name = names["group"]
         self.group = self._ids("group") if self.group_name else None
 
-    def numbers(self) -> tuple[FloatArray, FloatArray]:
-        """Return P(first is better) [m], NaN where missing, and weights [m]."""
-        rows = self._table.num_rows
-        if not self._names["result"]:
-            if self._names["first"] != "winner":
-                remedy = "name it, result=..., or call the columns winner and loser"
-                raise InputError("no column says which item was better", where=self._where, remedy=remedy)
-            prob = np.ones(rows)
-        else:
-            prob = self._floats("result")
-            if self._names["result"] == "preference":
-                prob = (1 + prob) / 2
-            _require(~((prob < 0) | (prob > 1)), self._where, f"has a {self._names['result']} out of range")
-        weights = self._floats("weight") if self._names["weight"] else np.ones(rows)
-        _require(np.isfinite(weights) & (weights >= 0), self._where, f"has a {self._names['weight']} that is not a number >= 0")
-        return prob, weights
+    def numbers(self) -> tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
+        """Return P(first is better) [m], NaN where missing, weights [m], and slopes and offsets [m] where there are such columns."""
+        prob = self._results()
+        missing = np.isnan(prob)
+        weights = self._floats("weight") if self._names["weight"] else np.ones(len(prob))
+        self.require(missing | (np.isfinite(weights) & (weights >= 0)), f"has a {self._names['weight']} that is not a number >= 0")
+        extra: list[FloatArray | None] = []
+        for role, default in (("slope", 1.0), ("offset", 0.0)):
+            values = self._floats(role) if self._names[role] else None
+            if values is not None:
+                self.require(missing | np.isfinite(values), f"has a {role} that is not a finite number")
+                values = np.where(missing, default, values)
+            extra.append(values)
+        return prob, np.where(missing, 0.0, weights), extra[0], extra[1]
+
+    def require(self, good: NDArray[np.bool_], what: str) -> None:
+        """Refuse the first row that is not good."""
+        if not good.all():
+            row = int(np.flatnonzero(~good)[0])
+            raise InputError(f"this row {what}", where=self._place(row), remedy="correct it or leave it out")
+
+    def _place(self, row: int) -> str:
+        if not self._where.endswith(".csv"):
+            return f"{self._where}, row {row}"
+        # A blank line or a line break within quotes adds lines; where there is none, row and line go together.
+        lines = len(Path(self._where).read_bytes().splitlines())
+        return f"{self._where}:{row + 2}" if lines == self._table.num_rows + 1 else f"{self._where}, data row {row + 1}"
+
+    def _results(self) -> FloatArray:
+        name = self._names["result"]
+        if not name:
+            return np.ones(self._table.num_rows)
+        if name == "winner":
+            return self._winners()
+        prob = self._floats("result")
+        if name == "preference":
+            prob = (1 + prob) / 2
+        self.require(~((prob < 0) | (prob > 1)), f"has a {name} out of range")
+        return prob
+
+    def _winners(self) -> FloatArray:
+        """Return 1 where the winner is the first, 0 where it is the second, NaN where there is none."""
+        import pyarrow.compute as pc
+
+        winner = self._plain("result")
+        missing = self._is_missing(winner)
+        prob = np.full(self._table.num_rows, np.nan)
+        for end, role, value in ((self.first, "first", 1.0), (self.second, "second", 0.0)):
+            won = pc.equal(*self._alike(winner, end, "result", role))
+            prob[np.asarray(won.fill_null(False).to_numpy(), bool)] = value
+        self.require(missing | ~np.isnan(prob), "has a winner that is neither of its two items")
+        return np.where(missing, np.nan, prob)
 
     def _floats(self, role: str) -> FloatArray:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
+        values = self._plain(role)
+        if pa.types.is_large_string(values.type):
+            text = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+            values = pc.if_else(pc.is_in(text, pa.array(_NO_NUMBER, text.type)), pa.scalar(None, text.type), text)
+            values = pc.replace_substring_regex(pc.replace_substring_regex(values, "^true$", "1"), "^false$", "0")
         try:
-            values = self._table[self._names[role]].cast(pa.float64())
+            values = values.cast(pa.float64())
         except pa.ArrowException as error:
-            raise InputError(f"column {self._names[role]!r} does not hold numbers ({error})", where=self._where) from error
+            what = f"column {self._names[role]!r} does not hold numbers ({error})"
+            raise InputError(what, where=self._where, remedy="write numbers, or name another column") from error
         return np.asarray(values.to_numpy(), np.float64)
 
     def _ids(self, role: str) -> Any:
-        column = self._table[self._names[role]]
-        _require(~np.asarray(column.is_null().to_numpy(), bool), self._where, f"has no {self._names[role]}")
+        import pyarrow as pa
+
+        column = self._plain(role)
+        if pa.types.is_nested(column.type):
+            what = f"column {self._names[role]!r} holds {column.type}, not ids"
+            raise InputError(what, where=self._where, remedy="give ids as strings or numbers")
+        self.require(~self._is_missing(column), f"has no {self._names[role]}")
         return column
+
+    def _is_missing(self, column: Any) -> NDArray[np.bool_]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        missing = np.asarray(column.is_null(nan_is_null=True).to_numpy(), bool)
+        if pa.types.is_large_string(column.type):
+            missing |= np.asarray(pc.equal(column, "").fill_null(True).to_numpy(), bool)
+        return missing
+
+    def _plain(self, role: str) -> Any:
+        """Return a column with its values instead of a dictionary's numbers, strings of one type."""
+        import pyarrow as pa
+
+        column = self._table[self._names[role]]
+        if pa.types.is_dictionary(column.type):  # categories
+            values = [_viewless(pa.chunked_array([c.dictionary])).combine_chunks().take(c.indices) for c in column.chunks]
+            column = pa.chunked_array(values) if values else column.cast(column.type.value_type)
+        return _viewless(column)
+
+    def _alike(self, one: Any, other: Any, role: str, other_role: str) -> tuple[Any, Any]:
+        """Return two columns of ids as one type: 7 and 7.0 are the same id, 7 and "7" are not."""
+        import pyarrow as pa
+
+        for kind in [one.type] if one.type == other.type else _common_types(one.type, other.type):
+            with contextlib.suppress(pa.ArrowException):  # not all of its values: the next type may
+                return one.cast(kind), other.cast(kind)
+        pair = f"{self._names[role]!r} holds {one.type} and {self._names[other_role]!r} {other.type}"
+        raise InputError(f"columns differ in type: {pair}", where=self._where, remedy="give the ids of both as strings")
+
+
+def _viewless(column: Any) -> Any:
+    """Return strings and bytes as one type each; Arrow cannot take rows of views, which polars hands over."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    return column.cast(pa.large_binary()) if pa.types.is_binary(kind) or pa.types.is_binary_view(kind) else column
+
+
+def _common_types(one: Any, other: Any) -> list[Any]:
+    """Return the types, best first, that may hold ids of both types."""
+    import pyarrow as pa
+
+    if pa.types.is_null(one) or pa.types.is_null(other):
+        return [other if pa.types.is_null(one) else one]
+    numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (one, other)]
+    return [pa.int64(), pa.uint64(), pa.float64()] if all(numbers) else []
 
 
 def _codes(column: Any) -> tuple[Any, NDArray[np.int64]]:
     """Different values in order of appearance, and for each row which one it is."""
     encoded = column.combine_chunks().dictionary_encode()
     return encoded.dictionary, np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
-
-
-def _require(good: NDArray[np.bool_], where: str, what: str) -> None:
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
-        place = f"{where}:{row + 2}" if where.endswith(".csv") else f"{where}, row {row}"
-        raise InputError(f"this row {what}", where=place, remedy="correct it or leave it out")
 
 
 def like(source: Any, table: Any) -> Any:

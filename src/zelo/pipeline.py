@@ -78,7 +78,8 @@ class Context:
 
 _POOL = ("pool", "fit.link", "fit.prior_sd")  # order effects are in the link's units
 
-_ROUNDS = tuple(f"pair.{name}" for name in ("design", "aim", "comparisons", "rounds", "settle"))  # the judge stage may add pairs
+_DRAWN = tuple(f"pair.{name}" for name in ("degree", "queries", "design", "aim"))  # what the first pairs depend on
+_ROUNDS = tuple(f"pair.{name}" for name in ("design", "aim", "comparisons", "per_round", "settle"))  # the judge stage may add pairs
 
 DIRECT = (
     Stage("ingest", "read the collection, choose training questions", (), ("corpus", "queries", "qrels", "splits"), ("ingest",), 1, True),
@@ -97,7 +98,7 @@ DIRECT = (
         "a sparse comparison graph per query",
         ("corpus", "splits", "candidates"),
         ("pairs", "graphs", "duplicates"),
-        ("pair", "seed"),
+        (*_DRAWN, "seed"),
         2,
     ),
     Stage(
@@ -178,7 +179,7 @@ DISTILLED = (
         "a few teaching pairs, and the tournament pairs",
         ("corpus", "splits", "candidates"),
         ("teaching_pairs", "pairs", "graphs", "duplicates"),
-        ("pair", "seed"),
+        (*_DRAWN, "seed"),
     ),
     Stage(
         "judge",

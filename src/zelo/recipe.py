@@ -84,8 +84,8 @@ class Pairs:
     aim: Literal["top", "balanced", "information"] = _parameter(
         "balanced", "what adaptive pairs are for: top = the ranking's head, balanced = targets of all documents, information = all alike"
     )
-    comparisons: int = _parameter(200, "most comparisons per query (adaptive)", least=1)
-    rounds: int = _parameter(4, "rounds after the first one (adaptive); 1 = one replan after half of the comparisons", least=1, most=100)
+    comparisons: int = _parameter(200, "most pairs per query, at least one per candidate, with aim top one per two (adaptive)", least=1)
+    per_round: int = _parameter(50, "pairs per query and round after the first one, which compares every document (adaptive)", least=1)
     settle: float = _parameter(
         0.03, "stop a query when the head of its ranking moves by no more in two rounds running, as 1 - nDCG; 0 = never (adaptive)",
         least=0.0, most=1.0,

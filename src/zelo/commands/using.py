@@ -62,12 +62,19 @@ def rerank(model: Path, query: str, top: int | None, documents: Any) -> None:
 @click.option("--result", metavar="COLUMN", help="The probability that the first is better: 1 won, 0 lost, 0.5 a draw.")
 @click.option("--group", metavar="COLUMN", help="Groups that are scored apart, as queries are.")
 @click.option("--link", type=click.Choice(["probit", "logit"]), default="probit", show_default=True, help="Thurstone or Bradley-Terry.")
+@click.option(
+    "--dispersion",
+    type=click.Choice(["estimated", "none"]),
+    default="estimated",
+    show_default=True,
+    help="How many independent comparisons a weight of 1 is worth: from the data (from 200 pairs on), or one.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write a .csv or .parquet file instead of printing CSV.")
 def scores(table: Path, out: Path | None, **columns: Any) -> None:
     """Fit one score per item from a table of who was preferred to whom.
 
     TABLE is a .csv, .jsonl or .parquet file, a workspace is not needed. Columns that are not named are looked for: first, second
-    and result, winner and loser, or those of a workspace's preferences.parquet.
+    and result or winner, winner and loser, or those of a workspace's preferences.parquet.
     """
     from zelo.frames import write_frame
     from zelo.tables import fit_scores

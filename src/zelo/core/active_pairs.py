@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal, TypeVar, get_args
 
@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zelo.core.comparison_graph import rng_for
 from zelo.core.links import PRIOR_SD, link_functions
-from zelo.core.paired_comparison import Batch, BatchFit, fit_queries, thread_count
+from zelo.core.paired_comparison import Batch, BatchFit, fit_queries, thread_count, whole_numbers
 from zelo.errors import InputError
 from zelo.types import Link
 
@@ -130,8 +130,9 @@ def plan_round(
         InputError: a number is out of range or a length does not fit.
         ConvergenceError: a fit did not reach its tolerance.
     """
-    documents, queries = np.asarray(batch.documents, np.int64), len(query_ids)
-    counts = np.full(queries, count) if np.ndim(count) == 0 else np.asarray(count, np.int64)
+    batch = replace(batch, rows=whole_numbers(batch.rows), first=whole_numbers(batch.first), second=whole_numbers(batch.second))
+    documents, queries = whole_numbers(batch.documents), len(query_ids)
+    counts = _counts(count, queries)
     _check(documents, counts, queries, aim, cap, top, tolerance)
     fitted = fit_queries(batch, link=link, prior_sd=prior_sd, threads=threads, stderr=False)
     leads = _leads(batch, fitted.starts, lead)
@@ -249,6 +250,14 @@ def _kernels() -> ModuleType:
     from zelo.core import _information  # compiles, or reads what was compiled
 
     return _information
+
+
+def _counts(count: ArrayLike, queries: int) -> IntArray:
+    """Pairs to choose per query [Q]."""
+    given = whole_numbers(count)
+    if not np.issubdtype(given.dtype, np.integer):
+        raise InputError(f"count must be a whole number or one per query, got {np.asarray(count).tolist()!r:.40}")
+    return np.full(queries, given, np.int64) if given.ndim == 0 else given.astype(np.int64)
 
 
 def _check(documents: IntArray, counts: IntArray, queries: int, aim: Aim, cap: int | None, top: int, tolerance: float) -> None:

@@ -35,6 +35,7 @@ __all__ = ["Batch", "BatchFit", "Fit", "fit_queries", "fit_query", "negative_log
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_HEAVY = 1e3  # comparisons that one row hardly stands for
 _ROWS_PER_TASK = 100_000  # a thread's share of work: some milliseconds
 
 
@@ -160,7 +161,7 @@ def fit_query(
     link: Link = "probit",
     prior_sd: float | None = None,
     tolerance: float = 1e-8,
-    max_iterations: int = 100,
+    max_iterations: int = 1_000,
 ) -> Fit:
     """Fit the scores of one query's documents.
 
@@ -178,7 +179,7 @@ def fit_query(
             same belief on the probit scale, 1.5 / 2.41 = 0.62.
         tolerance: largest absolute component of the gradient allowed at the result, > 0; multiplied by the largest weight where
             that is above 1, so that it bounds the error of the scores whatever the weights' unit.
-        max_iterations: Newton steps allowed.
+        max_iterations: Newton steps allowed. Usual queries take 5 to 7, weights and slopes over many orders of magnitude hundreds.
 
     Raises:
         InputError: a document number, probability, weight, slope, link or prior is out of range, or lengths differ.
@@ -194,7 +195,7 @@ def fit_queries(
     link: Link = "probit",
     prior_sd: ArrayLike | None = None,
     tolerance: float = 1e-8,
-    max_iterations: int = 100,
+    max_iterations: int = 1_000,
     threads: int | None = None,
     stderr: bool = True,
 ) -> BatchFit:
@@ -226,7 +227,8 @@ def thread_count(threads: int | None = None) -> int:
     if not asked:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not asked.isdecimal() or int(asked) < 1:
-        raise InputError(f"the number of threads must be a whole number >= 1, got {asked!r}", where="" if threads else "ZELO_THREADS")
+        where = "ZELO_THREADS" if threads is None else ""
+        raise InputError(f"the number of threads must be a whole number >= 1, got {asked!r}", where=where)
     return int(asked)
 
 
@@ -285,6 +287,18 @@ class _Rows:
         return pull, self.weight * self.slope**2 * (self.prob * up_curvature + (1.0 - self.prob) * down_curvature)
 
 
+def whole_numbers(column: ArrayLike) -> NDArray[Any]:
+    """Return the column as an array, of integers if it is empty: NumPy takes an empty list for floats."""
+    given = np.asarray(column)
+    return given if given.size else given.astype(np.int64)
+
+
+def remedy_for(heaviest: float) -> str:
+    """Return what helps a fit that the data drown the prior of, by its largest weight."""
+    heavy = f"smaller weights (the largest stands for {heaviest:.1e} comparisons) or " if heaviest > _HEAVY else ""
+    return f"use {heavy}a smaller prior_sd"
+
+
 def _observed(batch: Batch, link: Link) -> _Rows:
     prob = np.asarray(batch.prob_first, np.float64)
     weight, slope, offset = (
@@ -327,8 +341,7 @@ def _checked(batch: Batch, link: Link, prior_sd: ArrayLike | None) -> tuple[list
     What needs a look at every row is checked where the rows are read.
     """
     link_functions(link)
-    documents, rows = np.asarray(batch.documents), np.asarray(batch.rows)
-    ends = [np.asarray(batch.first), np.asarray(batch.second)]
+    documents, rows, *ends = (whole_numbers(column) for column in (batch.documents, batch.rows, batch.first, batch.second))
     values = [np.zeros(0) if column is None else np.asarray(column, np.float64) for column in (batch.weight, batch.slope, batch.offset)]
     prob = np.asarray(batch.prob_first, np.float64)
     given = [prob, *ends, *(v for v, column in zip(values, (batch.weight, batch.slope, batch.offset), strict=True) if column is not None)]
@@ -338,6 +351,8 @@ def _checked(batch: Batch, link: Link, prior_sd: ArrayLike | None) -> tuple[list
         raise InputError("first and second must be integers, the numbers of documents")
     if documents.ndim != 1 or (documents.size and not np.issubdtype(documents.dtype, np.integer)) or (documents < 0).any():
         raise InputError("documents must be integers >= 0, one per query")
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise InputError("rows must be integers")
     if rows.shape != (documents.size + 1,) or rows[0] != 0 or rows[-1] != prob.size or (np.diff(rows) < 0).any():
         raise InputError(f"rows must rise from 0 to {prob.size}, one more than there are queries")
     starts = np.concatenate([[0], np.cumsum(documents, dtype=np.int64)]).astype(np.int64)
@@ -386,7 +401,7 @@ def _fit(
             fit,
             first,
             tolerance,
-            max_iterations,
+            _heaviest(batch, rows[first : first + 2]),
             f"query {batch.names[first] if batch.names else first}" if named else "",
         )
     return fit
@@ -400,16 +415,24 @@ def _parts(starts: IntArray, rows: IntArray) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairwise(cuts) if a < b]
 
 
-def _raise(status: int, fit: BatchFit, q: int, tolerance: float, max_iterations: int, where: str) -> NoReturn:
+def _heaviest(batch: Batch, rows: IntArray) -> float:
+    """The largest weight of a query's observed rows, 0 without any."""
+    rows_of = slice(*rows.tolist())
+    prob = np.asarray(batch.prob_first, np.float64)[rows_of]
+    weight, slope = (np.ones(len(prob)) if c is None else np.asarray(c, np.float64)[rows_of] for c in (batch.weight, batch.slope))
+    return float(weight[~np.isnan(prob) & (slope != 0.0)].max(initial=0.0))
+
+
+def _raise(status: int, fit: BatchFit, q: int, tolerance: float, heaviest: float, where: str) -> NoReturn:
     """Raise what a faulty query's status says."""
     from zelo.core import _newton
 
     if status == _newton.SINGULAR:
-        raise ConvergenceError("the curvature is singular to working precision", where=where, remedy="use a smaller prior_sd")
+        raise ConvergenceError("the curvature is singular to working precision", where=where, remedy=remedy_for(heaviest))
     if status == _newton.NOT_CONVERGED:
-        reached = f"after {max_iterations} iterations at gradient norm {fit.gradient_norm[q]:.1e}, above the tolerance {tolerance:.1e}"
-        remedy = "allow more iterations, a larger tolerance or a smaller prior_sd"
-        raise ConvergenceError(f"the score fit stopped {reached}", where=where, remedy=remedy)
+        allowed = f"{tolerance * max(1.0, heaviest):.1e}"  # see `fit_query`
+        reached = f"after {fit.iterations[q]} iterations at gradient norm {fit.gradient_norm[q]:.1e}, above the tolerance {allowed}"
+        raise ConvergenceError(f"the score fit stopped {reached}", where=where, remedy=f"{remedy_for(heaviest)}, or allow more iterations")
     what, remedy = {
         _newton.BAD_DOCUMENT: (f"a pair must join two different documents of 0 .. {fit.starts[q + 1] - fit.starts[q] - 1}", ""),
         _newton.BAD_PROBABILITY: ("prob_first must be in [0, 1]", "mark a missing preference by NaN"),

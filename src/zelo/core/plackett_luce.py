@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from zelo.core.links import PRIOR_SD
+from zelo.core.paired_comparison import remedy_for
 from zelo.errors import ConvergenceError, InputError
 
 __all__ = ["RankingFit", "fit_rankings", "negative_log_posterior"]
@@ -24,6 +25,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _HALVINGS, _ARMIJO = 40, 1e-4
+_ERROR = 1e-7  # of a score, wanted where the gradient alone does not bound it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +68,7 @@ def fit_rankings(
     weight: ArrayLike | None = None,
     prior_sd: float | None = None,
     tolerance: float = 1e-8,
-    max_iterations: int = 100,
+    max_iterations: int = 1_000,
 ) -> RankingFit:
     """Fit the scores of one query's documents to rankings of some of them.
 
@@ -82,30 +84,48 @@ def fit_rankings(
 
     Raises:
         InputError: a document number, weight or prior is out of range, or a ranking names a document twice.
-        ConvergenceError: the tolerance was not reached.
+        ConvergenceError: the tolerance was not reached, or prior_sd or a weight is so large that rounding drowns the prior.
     """
     prior_sd, choices, degree = _checked(n, rankings, top, weight, prior_sd)
     score = np.zeros(n)
-    tolerance = tolerance * max(1.0, max((float(c.weight.max(initial=0.0)) for c in choices), default=1.0))
+    heaviest = max((float(c.weight.max(initial=0.0)) for c in choices), default=1.0)
+    tolerance, before = tolerance * max(1.0, heaviest), np.inf
     for iteration in range(max_iterations + 1):
         value, gradient, hessian = _objective(score, choices, prior_sd)
         norm = float(np.abs(gradient).max(initial=0.0))
         if norm <= tolerance:
-            break
-        if iteration == max_iterations:
-            what = f"the ranking fit stopped after {max_iterations} iterations at gradient norm {norm:.1e}, above {tolerance:.1e}"
-            raise ConvergenceError(what, remedy="allow more iterations, a larger tolerance or a smaller prior_sd")
-        step = -np.asarray(cho_solve(cho_factor(hessian), gradient))
-        length, slope, rounding = 1.0, float(gradient @ step), 1e-14 * (1.0 + abs(value))
-        for _ in range(_HALVINGS):
-            if _objective(score + length * step, choices, prior_sd)[0] <= value + _ARMIJO * length * slope + rounding:
+            # norm * prior_sd^2 bounds the error of the scores. Where the prior is weak, go on as long as it helps.
+            if norm * prior_sd**2 <= _ERROR or norm > 0.95 * before or iteration == max_iterations:
                 break
-            length /= 2.0
-        score = score + length * step
-    covariance = np.asarray(cho_solve(cho_factor(hessian), np.eye(n))) if n else np.zeros((0, 0))
+            before = norm
+        elif iteration == max_iterations or not np.isfinite(norm):
+            what = f"the ranking fit stopped after {iteration} iterations at gradient norm {norm:.1e}, above the tolerance {tolerance:.1e}"
+            raise ConvergenceError(what, remedy=f"{remedy_for(heaviest)}, or allow more iterations")
+        score = _stepped(score, value, gradient, -_solved(hessian, gradient, heaviest), choices, prior_sd)
+    covariance = _solved(hessian, np.eye(n), heaviest) if n else np.zeros((0, 0))
     likelihood = 0.5 * float(score @ score) / prior_sd**2 - value
     centered = score - score.mean() if n else score  # The prior makes the mean 0 already, up to rounding.
     return RankingFit(centered, np.sqrt(np.diag(covariance)), degree, likelihood, norm, iteration, covariance)
+
+
+def _solved(hessian: FloatArray, right: FloatArray, heaviest: float) -> FloatArray:
+    """The inverse Hessian times the right side."""
+    try:
+        return np.asarray(cho_solve(cho_factor(hessian), right))
+    except (LinAlgError, ValueError) as error:  # not positive definite, or not finite
+        raise ConvergenceError("the curvature is singular to working precision", remedy=remedy_for(heaviest)) from error
+
+
+def _stepped(
+    score: FloatArray, value: float, gradient: FloatArray, step: FloatArray, choices: list[_Choices], prior_sd: float
+) -> FloatArray:
+    """The scores after the step, or the largest part of it (halved and halved) that lowers the value enough."""
+    length, slope, rounding = 1.0, float(gradient @ step), 1e-14 * (1.0 + abs(value))
+    for _ in range(_HALVINGS):
+        if _objective(score + length * step, choices, prior_sd)[0] <= value + _ARMIJO * length * slope + rounding:
+            break
+        length /= 2.0
+    return score + length * step
 
 
 def negative_log_posterior(
@@ -131,11 +151,11 @@ def _checked(
         raise InputError(f"prior_sd must be finite and > 0, got {prior_sd}", remedy="without a prior there is usually no maximum")
     lists = [np.asarray(ranking) for ranking in rankings]
     weights = np.ones(len(lists)) if weight is None else np.asarray(weight, np.float64)
-    tops = [top] * len(lists) if top is None or isinstance(top, int) else list(top)
+    tops = list(top) if isinstance(top, Sequence | np.ndarray) else [top] * len(lists)
     if weights.shape != (len(lists),) or len(tops) != len(lists):
         raise InputError("weight and top must have one entry per ranking")
-    if not (np.isfinite(weights) & (weights >= 0)).all() or any(t is not None and t < 1 for t in tops):
-        raise InputError("weights must be finite and >= 0, top at least 1")
+    if not (np.isfinite(weights) & (weights >= 0)).all() or not all(_is_place(t) for t in tops):
+        raise InputError("weights must be finite and >= 0, top a whole number >= 1")
     shapes: dict[tuple[int, int], list[int]] = {}
     for r, items in enumerate(lists):
         if items.ndim != 1 or (items.size and not np.issubdtype(items.dtype, np.integer)):
@@ -143,34 +163,33 @@ def _checked(
         if items.size and (items.min() < 0 or items.max() >= n or len(np.unique(items)) < items.size):
             raise InputError(f"a ranking must name different documents of 0 .. {n - 1}", where=f"ranking {r}")
         last = max(items.size - 1, 0)  # the last document is no choice
-        shapes.setdefault((items.size, min(tops[r] or last, last)), []).append(r)
+        shapes.setdefault((items.size, min(int(tops[r] or last), last)), []).append(r)
     choices = [_Choices(np.stack([lists[r] for r in of]).astype(np.int64), k, weights[of]) for (_, k), of in shapes.items() if k]
     degree = np.bincount(np.concatenate([np.zeros(0, np.int64), *(x for x in lists if x.size)]).astype(np.int64), minlength=n)
     return prior_sd, choices, degree
 
 
+def _is_place(top: object) -> bool:
+    return top is None or (isinstance(top, int | np.integer) and not isinstance(top, bool) and int(top) >= 1)
+
+
 def _objective(score: FloatArray, choices: list[_Choices], prior_sd: float) -> tuple[float, FloatArray, FloatArray]:
+    """Value, gradient [n] and Hessian [n, n], from ratios alone and without differences of nearly equal numbers, at any scores."""
     n = len(score)
-    value, gradient = 0.5 * float(score @ score) / prior_sd**2, score / prior_sd**2
-    hessian = np.eye(n) / prior_sd**2
+    value, gradient, off = 0.5 * float(score @ score) / prior_sd**2, score / prior_sd**2, np.zeros((n, n))
     for group in choices:
-        s = score[group.items]
-        shift = s.max(axis=1, keepdims=True)
-        e = np.exp(s - shift)
-        left = np.cumsum(e[:, ::-1], axis=1)[:, ::-1][:, : group.places]  # [rankings, places]: of what each place was chosen from
-        left = np.maximum(left, np.finfo(np.float64).tiny)
-        w = group.weight[:, None]
-        value += float((w * (np.log(left) + shift - s[:, : group.places])).sum())
-        # A document is in the choice of place r up to its own place, or of all places if it comes after the known ones.
-        member = np.minimum(np.arange(group.items.shape[1]), group.places - 1)
-        chance = e * np.cumsum(1 / left, axis=1)[:, member]  # summed chance of being chosen
-        pull = w * chance
-        pull[:, : group.places] -= w
-        gradient = gradient + np.bincount(group.items.ravel(), pull.ravel(), n)
-        hessian[np.arange(n), np.arange(n)] += np.bincount(group.items.ravel(), (w * chance).ravel(), n)
-        # Sum over places of the product of two documents' chances: both are in the choice up to the earlier one's place.
-        both = np.cumsum(1 / left**2, axis=1)[:, np.minimum(member[:, None], member[None, :])]
-        outer = w[:, :, None] * both * e[:, :, None] * e[:, None, :]
+        s, w, k = score[group.items], group.weight[:, None], group.places
+        below = np.logaddexp.accumulate(s[:, ::-1], axis=1)[:, ::-1]  # log sum of exp of a place and all after it
+        place, length = np.arange(k), s.shape[1]
+        value += float((w * np.logaddexp(0.0, below[:, 1 : k + 1] - s[:, :k])).sum())
+        # chance[r, p, j] of document j to be chosen for place p; those before p are gone
+        gone = np.arange(length) < place[:, None]
+        chance = np.exp(np.where(gone, -np.inf, np.minimum(s[:, None, :] - below[:, :k, None], 0.0)))
+        outer = np.matmul((w[:, :, None] * chance).transpose(0, 2, 1), chance)
         cells = group.items[:, :, None] * n + group.items[:, None, :]
-        hessian -= np.bincount(cells.ravel(), outer.ravel(), n * n).reshape(n, n)
-    return value, gradient, hessian
+        off += np.bincount(cells.ravel(), outer.ravel(), n * n).reshape(n, n)
+        chance[:, place, place] = 0.0
+        chance[:, place, place] = -chance.sum(axis=2)  # the chosen one's: its chance less 1
+        gradient = gradient + np.bincount(group.items.ravel(), (w * chance.sum(axis=1)).ravel(), n)
+    np.fill_diagonal(off, 0.0)  # chances add up to 1, so the rest of a row says what the diagonal is
+    return value, gradient, np.diag(off.sum(axis=1) + 1.0 / prior_sd**2) - off

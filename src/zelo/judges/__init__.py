@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
-from zelo.errors import RecipeError
+from zelo.errors import RecipeError, ZeloError
 from zelo.types import Status
 
 if TYPE_CHECKING:
@@ -189,6 +190,17 @@ def known_judge(name: str, recipe: Recipe | None = None) -> str:
     raise RecipeError(f"no judge {name!r}", where="judge.ensemble", remedy=f"{hint}judges: {', '.join([*JUDGES, *FORMS])}")
 
 
+def lacks_price(name: str, recipe: Recipe) -> bool:
+    """Whether a judge is a language model of somebody else's whose price the recipe does not say."""
+    from zelo.language_models.names import is_model_name, parse_name
+    from zelo.language_models.transport import loopback
+
+    if not is_model_name(name) or loopback(urlsplit(parse_name(name).base).hostname or ""):
+        return False
+    model = recipe.judge.models.get(name)
+    return model is None or not (model.input_price and model.output_price)
+
+
 def make_judge(name: str, materials: Materials, recipe: Recipe | None = None) -> Judge | RemoteJudge:
     """Build a judge of the ensemble by name.
 
@@ -232,6 +244,11 @@ def _own(name: str, recipe: Recipe) -> Judge | RemoteJudge:
         raise RecipeError(
             f"{name} cannot be made: {error}", where="judge.ensemble", remedy="check the names; pip install its package"
         ) from error
+    except ZeloError:
+        raise
+    except Exception as error:  # of the user's function, or because it takes other arguments
+        what = f"{name} cannot be made: {type(error).__name__}: {error}"
+        raise RecipeError(what, where="judge.ensemble", remedy="it is called with one argument, the recipe") from error
     finally:
         if added and here in sys.path:
             sys.path.remove(here)

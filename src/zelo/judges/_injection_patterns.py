@@ -250,8 +250,9 @@ OTHER_LETTERS = re.compile("[\u0370-\u052f\u0590-\u06ff\u0900-\u097f\u3040-\u30f
 """Override and verdict in other languages: those in Latin letters, of which a text needs a word, and the others."""
 
 ROLE = re.compile(
-    r"<[|｜] ?(?:im_start|im_end|im_sep|system|user|assistant|end|endoftext|endofprompt|startoftext|begin[_▁]of[_▁]\w+|end[_▁]of[_▁]\w+|start_header_id|end_header_id|eot_id|eom_id|eot|channel|message"
-    r"|start|return|python_tag|tool\w*|observation|human|bot|begin_of_box|fim_\w+) ?[|｜]>"
+    r"<[|｜]\s{0,2}/?(?i:im_\w+|system|user|assistant|end|end_?of_?\w+|start_?of_?\w+|begin[_▁]of[_▁]\w+|end[_▁]of[_▁]\w+|start_header_id|end_header_id|eot_id|eom_id|eot|channel|message"
+    r"|start|return|python_tag|tool\w*|observation|human|bot|begin_of_box|fim_\w+|\w+_token)\s{0,2}[|｜]>"
+    r"|\[\|(?i:user|assistant|system|end_?of_?turn|tool)\|\]|\[gMASK\]|<sop>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:system|assistant)\|?>"
     r"|(?:^|\n)[ \t>]{0,4}(?:#{1,6} ?|\*\*|\[|\()?(?:SYSTEM|System|system|ASSISTANT|Assistant|DEVELOPER|Developer)(?: (?i:prompt|message|note|notice|update|instructions?|override|alert))?(?:\]|\)|\*\*)? ?:(?:\*\*)?[ \t]*\S"
     r"|(?:^|\n)[ \t>]{0,4}(?:#{1,6} ?|\*\*|\[)?(?i:system (?:prompt|message|notice|update|override|alert|instructions?))(?:\]|\*\*)? ?(?:[:\n]|$)"

@@ -1,26 +1,29 @@
 """Asks a judge by its provider's batch service: cheaper, with answers within a day. A batch is paid work, so it is written down.
 
 Before a batch is sent, the journal knows its questions; before it is first asked for, its id. A run that ends in between leaves it
-to the next one, which collects it. Only a batch that was on its way out when the process died is sent again.
+to the next one, which collects it. One that was on its way out when the process died is looked up by its uploaded file; where the
+provider has no such name for it (Anthropic), the run stops and asks, for a second one would be paid as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zelo.errors import JudgeError, RetryError, ZeloError
 from zelo.judges import Answer, Comparison
 from zelo.judges.injection import flags_of
-from zelo.judges.journal import Attempt
+from zelo.judges.journal import Attempt, Journal
 from zelo.judges.limits import BudgetSpent, Reservation, backoff
 
 if TYPE_CHECKING:
-    from zelo.judges.running import Line, Run
+    from zelo.judges.running import Job, Line, Run
     from zelo.language_models.protocol import BatchModel, Reply, Request
 
 T = TypeVar("T")
@@ -33,6 +36,12 @@ POLL = (5.0, 300.0)
 """Seconds between two looks at a batch: at first, and at most."""
 ROUNDS = 3
 """How often a question is sent that the provider did not attempt."""
+FILE = "file:"
+"""Begins, in the journal, the name of a batch of which only the uploaded file is known."""
+LOST = "ZELO_LOST_BATCH_"
+"""With a batch's number: a variable of the environment that says what became of it, its id or "none"."""
+WORTH = 10
+"""After the first batch, a part that the budget cuts below one in so many is not worth another day."""
 
 
 class BatchJudge(Protocol):
@@ -83,6 +92,8 @@ class _Asker:
             done = [batch for batch in self.sent if (await self._again(partial(self.judge.batch.poll, batch.name))).done]
             for batch in done:
                 await self._collect(batch)
+            if done and all(batch.reservation is not None for batch in self.sent):
+                self.full = None  # they were cheaper than what was set aside
             pause = POLL[0] if done else min(pause * 1.5, POLL[1])
             if not done:
                 await asyncio.sleep(pause)
@@ -91,8 +102,10 @@ class _Asker:
         """Take over what earlier runs sent."""
         do, journal = self.run.committer.do, self.run.journal
         for number, name, questions in await do(journal.batches, self.job.number):
-            if name is None:  # it may have arrived: nobody knows its name
-                await do(journal.set_batch, number, "unsent")
+            if name is None or name.startswith(FILE):
+                name = await self._look_up(number, name, len(questions))
+                await do(journal.set_batch, number, "open" if name else "unsent", name or "")
+            if not name:
                 continue
             try:
                 reservation = self._reserve(questions)
@@ -102,30 +115,61 @@ class _Asker:
                 self.open.pop(question, None)
             self.sent.append(Sent(number, name, questions, reservation))
 
+    async def _look_up(self, number: int, name: str | None, count: int) -> str | None:
+        """Return the provider's name of a batch that was on its way out when a run ended; None: it never arrived."""
+        find = getattr(self.judge.batch, "find", None)
+        if find is not None:  # no batch is made before its file is written down
+            return await self._again(partial(find, name.removeprefix(FILE))) if name else None
+        told = os.environ.get(f"{LOST}{number}", "")
+        if not told:
+            what = f"a batch of {count} questions may have been sent when the last run ended; its id is not known"
+            remedy = f"look it up in the provider's console, then set {LOST}{number} to its id, or to none if it is not there"
+            raise JudgeError(what, where=self.judge.name, remedy=remedy)
+        return None if told == "none" else told
+
+    async def _submit(self, number: int, requests: Mapping[str, Request]) -> str:
+        """Send a batch and return the provider's name for it; an uploaded file is written down before its batch is made."""
+        do, journal, batch = self.run.committer.do, self.run.journal, self.judge.batch
+        if not hasattr(batch, "find"):
+            try:
+                return await self._again(partial(batch.submit, requests))
+            except ZeloError:
+                await do(journal.set_batch, number, "unsent")
+                raise
+        files: list[str] = []
+
+        async def uploaded(file_id: str) -> None:
+            files.append(file_id)
+            await do(journal.set_batch, number, "sending", FILE + file_id)
+
+        async def work() -> str:
+            found = await batch.find(files[-1]) if files else None  # an earlier try may have arrived
+            return str(found or await batch.submit(requests, uploaded))
+
+        return await self._again(work)  # where it fails, the next run looks it up
+
     async def _send(self) -> None:
         do, journal = self.run.committer.do, self.run.journal
         for part in self._parts():
-            questions = list(part)
             try:
-                reservation = self._reserve(questions)
+                reservation, questions = self._fitting(list(part))
             except BudgetSpent as error:
                 self.full = error
                 return
-            requests = {_id(question): request for question, request in part.items()}
+            requests = {_id(question): part[question] for question in questions}
             with self.run.calling():  # not to be given up between sending and writing down
                 number = await do(journal.begin_batch, self.job.number, questions)
                 try:
-                    name = await self._again(partial(self.judge.batch.submit, requests))
+                    name = await self._submit(number, requests)
                 except ZeloError:
                     reservation.settle(0.0, 0)
-                    await do(journal.set_batch, number, "unsent")
                     raise
                 await do(journal.set_batch, number, "open", name)
             for question in questions:
                 del self.open[question]
                 self.rounds[question] += 1
             self.sent.append(Sent(number, name, questions, reservation))
-            if self.run.stopped is not None:
+            if self.run.stopped is not None or self.full is not None:
                 return
 
     def _parts(self) -> Iterator[Mapping[int, Request]]:
@@ -190,6 +234,36 @@ class _Asker:
         estimates = [self.line.estimate(self._comparison(q)) for q in questions if q in self.place]
         return self.run.budget.reserve(SHARE * sum(dollars for _, dollars in estimates), sum(tokens for tokens, _ in estimates))
 
+    def _fitting(self, questions: list[int]) -> tuple[Reservation, list[int]]:
+        """Set aside the most that the first of the questions may take, as many as the budget has room for; `full` says if not all.
+
+        Raises:
+            BudgetSpent: there is no room for one, or, after the first batch, for too few.
+        """
+        least = max(1, len(questions) // WORTH) if any(self.rounds.values()) else 1
+        estimates = [self.line.estimate(self._comparison(q)) for q in questions]
+        dollars, tokens = list(accumulate(d for _, d in estimates)), list(accumulate(t for t, _ in estimates))
+
+        def first(count: int) -> Reservation:
+            return self.run.budget.reserve(SHARE * dollars[count - 1], tokens[count - 1])
+
+        try:
+            return first(len(questions)), questions
+        except BudgetSpent as error:
+            whole = error
+        fits, too_many = 0, len(questions)
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            try:
+                first(middle).settle(0.0, 0)
+                fits = middle
+            except BudgetSpent:
+                too_many = middle
+        if fits < least:
+            raise whole
+        self.full = whole
+        return first(fits), questions[:fits]
+
     def _comparison(self, question: int) -> Comparison:
         return self.job.comparison(self.place[question])
 
@@ -209,6 +283,19 @@ class _Asker:
 
 class _NoRoom(ZeloError):
     """A batch that the provider took and then left alone, for its limits."""
+
+
+def refuse_open(jobs: Sequence[Job], journal: Journal) -> None:
+    """Refuse to ask online while batches are open: what they hold would be paid twice.
+
+    Raises:
+        JudgeError: a judge that is not asked in batches has open ones.
+    """
+    for job in jobs:
+        count = 0 if getattr(job.judge, "batch", None) is not None else len(journal.batches(job.number))
+        if count:
+            batches = "1 open batch" if count == 1 else f"{count} open batches"
+            raise JudgeError(f"{batches} of {job.judge.name}", where="judge", remedy="set batch = true to collect them")
 
 
 async def ask_in_batches(run: Run, line: Line) -> None:

@@ -45,7 +45,7 @@ class Committer:
             rows, group = self._rows, self._group
             self._rows, self._group = [], loop.create_future()
             try:
-                await asyncio.shield(loop.run_in_executor(self._pool, self._journal.add, rows))
+                await self._kept(self._journal.add, rows)
                 if not group.done():
                     group.set_result(None)
             except ZeloError as error:
@@ -55,7 +55,13 @@ class Committer:
 
     async def do(self, work: Callable[..., T], *arguments: object) -> T:
         """Run something else on the journal, between commits; it is not given up halfway."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments))
+        return await self._kept(work, *arguments)
+
+    def _kept(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Start it in the thread. A waiter that is canceled meanwhile leaves an error to nobody, which asyncio would print."""
+        done = asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        return asyncio.shield(done)
 
     def close(self) -> None:
         """Commit what is left: answers that came after the last Ctrl-C."""

@@ -61,7 +61,23 @@ _HEXADECIMAL = re.compile(r"(?:(?:\\x|%|0x)?[0-9A-Fa-f]{2}[ ,:]?){16,}")
 _ROT13 = ("vtaber", "qvfertneq", "sbetrg", "cersre", "vafgehpg", "fpber", "qbphzrag")
 _BACKWARDS = ("snoitcurtsni", "erongi", "dragersid", "tnemucod siht", "tpmorp", "erocs tsehgih")
 _MARKUP = ("<", "[", "---", "===", "***", "###", "~~~", "___", "{", "(end", "(END", "(beg", "(BEG")
-_TURNS = ("<|", "<\uff5c", "[INST", "[/INST", "SYS", "_of_turn>", "ystem", "ssistant", "SSISTANT", "eveloper", "DEVELOPER", "Human:")
+_TURNS = (
+    "<|",
+    "<\uff5c",
+    "[|",
+    "gMASK]",
+    "<sop>",
+    "[INST",
+    "[/INST",
+    "SYS",
+    "_of_turn>",
+    "ystem",
+    "ssistant",
+    "SSISTANT",
+    "eveloper",
+    "DEVELOPER",
+    "Human:",
+)
 
 
 def flags_of(comparison: Comparison) -> str:
@@ -90,10 +106,11 @@ def is_stuffed(text: str, query: str) -> bool:
 @lru_cache(maxsize=16_384)  # a document is shown several times, and to several judges
 def _flags(text: str) -> tuple[str, ...]:
     found = set(_phrases(text))
-    if _has_turns(text):
-        found.add("role")
-    if _has(text, _MARKUP) and DELIMITER.search(text):
-        found.add("delimiter")
+    for told in dict.fromkeys((text, _plain(text))):
+        if _has_turns(told):
+            found.add("role")
+        if _has(told, _MARKUP) and DELIMITER.search(told):
+            found.add("delimiter")
     if not text.isascii() and _SUSPECT.search(text):
         if _INVISIBLE.search(text) or _TAGS.search(_FLAG_EMOJI.sub("", text)):
             found.add("invisible")
@@ -105,6 +122,11 @@ def _flags(text: str) -> tuple[str, ...]:
             if _phrases(" ".join(g for g in match.groups() if g)):
                 found.add("hidden")
     return tuple(found)
+
+
+def _plain(text: str) -> str:
+    """A text without invisible characters, in plain ones: <\u200b|im_start|> and its full-width form are read as <|im_start|>."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", _DROPPED.sub("", text))
 
 
 def _has(text: str, words: tuple[str, ...]) -> bool:

@@ -283,7 +283,9 @@ class Journal:
             self._database.executemany("INSERT INTO batch_questions VALUES (?, ?)", [(number, q) for q in questions])
         return number
 
-    def set_batch(self, number: int, state: Literal["open", "done", "unsent"], name: str = "", attempts: Sequence[Attempt] = ()) -> None:
+    def set_batch(
+        self, number: int, state: Literal["sending", "open", "done", "unsent"], name: str = "", attempts: Sequence[Attempt] = ()
+    ) -> None:
         """Change a batch's state: open under the provider's `name`, done with its answers, or not sent after all."""
         with refusals(self._path):
             first = self._next

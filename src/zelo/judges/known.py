@@ -110,14 +110,25 @@ class Known:
             digests: of texts.
             shown: questions [n, 3], places in `digests` of the query and of the two documents in the order shown.
         """
+        return self._compared(judge, prompt_id, digests, shown)[0]
+
+    def settled_others(self, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray) -> dict[int, int]:
+        """Return how many other questions are settled, by their query's place in `digests`; arguments as of `settled`."""
+        return self._compared(judge, prompt_id, digests, shown)[1]
+
+    def _compared(self, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray) -> tuple[int, dict[int, int]]:
         number = self._number(judge, prompt_id)
         if number is None or not len(shown):
-            return 0
+            return 0, {}
         numbers = dict(self._rows("SELECT digest, id FROM texts"))
-        ours = np.array([numbers.get(digest, 0) for digest in digests], np.int64)[shown]
+        ids = np.array([numbers.get(digest, 0) for digest in digests], np.int64)
         theirs = np.array(self._rows(_SETTLED, number), np.int64).reshape(-1, 3)
-        codes = np.unique(np.concatenate([theirs, ours]), axis=0, return_inverse=True)[1].reshape(-1)
-        return int(np.isin(codes[len(theirs) :], codes[: len(theirs)]).sum())
+        codes = np.unique(np.concatenate([theirs, ids[shown]]), axis=0, return_inverse=True)[1].reshape(-1)
+        known, ours = codes[: len(theirs)], codes[len(theirs) :]
+        other, count = np.unique(theirs[~np.isin(known, ours), 0], return_counts=True)
+        others = dict(zip(other.tolist(), count.tolist(), strict=True))
+        places = np.unique(shown[:, 0]).tolist()
+        return int(np.isin(ours, known).sum()), {place: others[ids[place]] for place in places if ids[place] in others}
 
     def _number(self, judge: str, prompt_id: str) -> int | None:
         rows = self._rows("SELECT id FROM judges WHERE judge = ? AND prompt_id = ?", judge, prompt_id)

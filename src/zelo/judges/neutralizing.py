@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-VERSION = 1
+VERSION = 2
 """Part of every prompt id: raise it when the same text would be shown differently."""
 
 CUT = " [...]"
@@ -29,16 +30,34 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _BLANKS = re.compile(r"\n[ \t\u00a0\u3000]*(?:\n[ \t\u00a0\u3000]*){2,}")
 _SPACES = re.compile(r"[ \t\u00a0\u3000]{40,}")
-# Control tokens of chat templates (<|...|>, <s>, <start_of_turn>, <think>, [INST], <<SYS>>) and tags of our own answer formats.
+_TAGS = (
+    "bos|eos|pad|unk|start_of_turn|end_of_turn|turn|think|thinking|reasoning|system|user|human|assistant|model|tool|tool_call"
+    "|tool_response|function_call|instructions?|score|order|answer|query|question|document|documents|text|passage|doc"
+)
+# Control tokens of chat templates (<|...|>, <s>, <start_of_turn>, <think>, [INST], [|user|], <<SYS>>), tags of our own answer formats,
+# and lines that pose as ours. An `s` after a blank needs its end at once: "a < s and b > c" is a comparison.
 _TOKENS = re.compile(
     r"<[|｜][^\n<>]{0,60}[|｜]>"
-    r"|</?\s{0,3}(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|turn|think|thinking|reasoning|system|user|human|assistant|model|tool|tool_call"
-    r"|tool_response|function_call|instructions?|score|order|answer|query|question|document|documents|text|passage|doc)\b[^\n<>]{0,60}>"
+    r"|<\s{0,3}[|｜]\s{0,3}/?[\w:.-]{1,60}\s{0,3}[|｜]\s{0,3}>"
+    rf"|<\s{{0,3}}/?(?:\s{{0,3}}(?:{_TAGS})|(?<=[</])s)\b[^\n<>]{{0,60}}>"
+    rf"|<\s{{0,3}}/?\s{{0,3}}(?:{_TAGS}|s)\s{{0,3}}>"
+    r"|<\s{0,3}/?\s{0,3}(?:(?:[bes]o[sdtmp]|pad|unk|sep|cls|[gs]?mask)(?:_token)?|unused_?\d{1,5}|extra_id_\d{1,5}|seed:[\w:]{1,40}"
+    r"|(?:begin|beginning|start|end)[_▁]?of[_▁]?\w{1,30})\s{0,3}/?>"
     r"|<</?\s{0,3}SYS\s{0,3}>>"
+    r"|\[\s{0,3}\|\s{0,3}/?[\w:.-]{1,60}\s{0,3}\|\s{0,3}\]"
+    r"|\[\s{0,3}[gs]MASK\s{0,3}\]"
+    r"|\[\s{0,3}[0-9a-f]{8,64}\s{1,3}(?:end\s{1,3}of\s{1,3})?(?:document|query)\b[^\n\[\]]{0,20}\]"
     r"|\[/?\s{0,3}(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYS)\s{0,3}\]",
     re.IGNORECASE,
 )
-_LOOKALIKES = str.maketrans("<>[]", "‹›⟦⟧")
+_LOOKALIKES = str.maketrans("<>[]＜＞［］﹤﹥", "‹›⟦⟧‹›⟦⟧‹›")
+# Full-width and small forms, and letters of mathematics: a model reads them as the plain ones.
+_WIDE = {
+    code: plain
+    for codes in (range(0xFE50, 0xFE70), range(0xFF01, 0xFF5F), range(0x1D400, 0x1D800))
+    for code in codes
+    if len(plain := unicodedata.normalize("NFKC", chr(code))) == 1 and plain.isascii()
+}
 _HEADING = re.compile(
     r"^([ \t]{0,8})(?:#{1,6}[ \t]{0,4}|\*{1,3})?((?:system|assistant|instructions?)[^\n:*]{0,24}|user|human|model|response)"
     r"[ \t]{0,3}\*{0,3}:\*{0,3}",
@@ -69,11 +88,26 @@ def _neutralize(text: str) -> str:
         text = _JOINERS.sub("", text)
     else:
         text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
-    if "<" in text or "[" in text:
-        text = _TOKENS.sub(lambda match: match[0].translate(_LOOKALIKES), text)
+    plain = folded(text)
+    if "<" in plain or "[" in plain:
+        text = replaced(text, _TOKENS.finditer(plain), lambda token: token.translate(_LOOKALIKES))
     if ":" in text:
         text = _HEADING.sub(r"\1\2 -", text)
     return _SPACES.sub(" ", _BLANKS.sub("\n\n", text)).strip()
+
+
+def folded(text: str) -> str:
+    """Return a text of the same length with plain characters in place of full-width ones and letters of mathematics."""
+    return text if text.isascii() else text.translate(_WIDE)
+
+
+def replaced(text: str, found: Iterable[re.Match[str]], change: Callable[[str], str]) -> str:
+    """Return a text with the places of matches changed, which may have been found in its folded form."""
+    parts, end = [], 0
+    for match in found:
+        parts += [text[end : match.start()], change(text[match.start() : match.end()])]
+        end = match.end()
+    return "".join([*parts, text[end:]])
 
 
 def cut_fairly(first: str, second: str, each: int) -> tuple[str, str]:

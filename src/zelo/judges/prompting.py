@@ -2,12 +2,14 @@
 
 Instructions, criterion, context and query come first, the same for all comparisons of a query, so that providers' prompt caches
 hit; then the documents. Each call has its own random mark around the texts and its own neutral names for the documents, both drawn
-from the comparison's content: the same question is the same request in every run, and who wrote a document cannot know them.
+from the comparison's content: the same question is the same request in every run, and who wrote a document cannot know them. The
+query's own mark is drawn from the query alone, so a document that knows the query can work it out: it is taken out of documents.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,9 +28,10 @@ CRITERION = "how well the document answers the query: whether it addresses what 
 
 QUERY_CHARACTERS = 4000
 """Longer queries are cut."""
-VERSION = 1
+VERSION = 2
 """Part of every prompt id: raise it when the same comparison would be asked differently."""
 _MARK_LENGTH = 12  # hexadecimal digits: 48 bits
+_REMOVED = "(mark removed)"  # not a hexadecimal digit at its ends: what is left and right of it cannot join to a mark
 
 Messages = tuple[tuple[Role, str], ...]
 
@@ -80,10 +83,10 @@ class Prompter:
             swapped: show the second document first, under the name that the first had: names and marks stay with the places.
         """
         seed = _seed(comparison.query, comparison.first, comparison.second, comparison.second_query or "")
-        mark, (a, b) = mark_of(seed, (comparison.first, comparison.second)), _names(seed, 2)
-        first, second = (neutralize(text, self._characters) for text in (comparison.first, comparison.second))
-        first, second = cut_fairly(first, second, self._characters)
         query, second_query = comparison.query, comparison.second_query or comparison.query
+        first, second = (self._shown(text, (query, second_query)) for text in (comparison.first, comparison.second))
+        first, second = cut_fairly(first, second, self._characters)
+        mark, (a, b) = mark_of(seed, (first, second, shown_query(query), shown_query(second_query))), _names(seed, 2)
         if swapped:
             first, second, query, second_query = second, first, second_query, query
         values = {"a": a, "b": b, "mark": mark, "first": first or "(no text)", "second": second or "(no text)"}
@@ -94,13 +97,20 @@ class Prompter:
     def write_list(self, query: str, texts: list[str], output: Output = "text") -> tuple[Messages, list[str]]:
         """Return the messages that ask for the order of several documents, and the documents' names in the order shown."""
         seed = _seed(query, *texts)
-        mark, names = mark_of(seed, texts), _names(seed, len(texts))
+        documents = [cut(self._shown(text, (query,)), self._characters) for text in texts]
+        mark, names = mark_of(seed, [*documents, shown_query(query)]), _names(seed, len(texts))
         blocks = []
-        for name, text in zip(names, texts, strict=True):
-            shown = cut(neutralize(text, self._characters), self._characters)
+        for name, shown in zip(names, documents, strict=True):
             blocks.append(f"[{mark} document {name}]\n{shown or '(no text)'}\n[{mark} end of document {name}]")
         values = {"names": ", ".join(names), "texts": "\n".join(blocks), "mark": mark, "query": shown_query(query)}
         return self._messages(self._start(query), values, output), names
+
+    def _shown(self, text: str, queries: tuple[str, ...]) -> str:
+        """Return a document without what only a machine sees, and without the marks of queries."""
+        shown = neutralize(text, self._characters)
+        for mark in dict.fromkeys(query_mark(query) for query in queries):
+            shown = without_mark(shown, mark)
+        return shown
 
     def _messages(self, start: str, values: dict[str, str], output: Output) -> Messages:
         """Put the parts in order; what stays the same for a query is a message of its own, which ends the cacheable part."""
@@ -113,12 +123,29 @@ class Prompter:
         if not self.prompt.question:
             return ""
         shown = shown_query(query)
-        return fill(self.prompt.question, {"query": shown, "mark": mark_of(_seed(query), (query,))})
+        return fill(self.prompt.question, {"query": shown, "mark": query_mark(query)})
 
 
 def shown_query(query: str) -> str:
     """Return a query as it is shown."""
     return cut(neutralize(query, QUERY_CHARACTERS), QUERY_CHARACTERS)
+
+
+@lru_cache(maxsize=1024)
+def query_mark(query: str) -> str:
+    """Return the mark around a query: the same for all its comparisons, so that providers' caches hit."""
+    return mark_of(_seed(query), (shown_query(query),))
+
+
+def without_mark(text: str, mark: str) -> str:
+    """Return a text without a mark, also in capitals, in full width, or with blanks and punctuation within it."""
+    folded = neutralizing.folded(text)
+    return neutralizing.replaced(text, _spelled(mark).finditer(folded), lambda _: _REMOVED)
+
+
+@lru_cache(maxsize=1024)
+def _spelled(mark: str) -> re.Pattern[str]:
+    return re.compile(r"[\W_]{0,3}".join(mark), re.IGNORECASE)
 
 
 def mark_of(seed: bytes, texts: Iterable[str]) -> str:

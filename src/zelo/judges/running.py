@@ -21,6 +21,8 @@ import numpy as np
 
 from zelo.errors import JudgeError, RetryError, WorkspaceError, ZeloError
 from zelo.judges import Answer, Comparison, RemoteJudge
+from zelo.judges.batching import ask_in_batches, refuse_open
+from zelo.judges.checking import attempted, scrub_error, scrubbed
 from zelo.judges.committing import Committer
 from zelo.judges.journal import Attempt, Journal
 from zelo.judges.limits import AdaptiveConcurrency, Bucket, Budget, BudgetSpent, Reservation, backoff
@@ -96,10 +98,19 @@ class Line:
         self.tokens = Bucket(getattr(job.judge, "tokens_per_minute", 0) or 0)
         self.limited_since: float | None = None
         self.lost = 0  # in a row
+        self._calls, self._took_tokens, self._took_dollars = 0, 0, 0.0
+
+    def took(self, answer: Answer) -> None:
+        """Learn what an attempt takes, for judges that do not say."""
+        self._calls, self._took_tokens = self._calls + 1, self._took_tokens + answer.tokens
+        self._took_dollars += answer.cost
 
     def estimate(self, comparison: Comparison) -> tuple[int, float]:
-        """Return tokens and US dollars that one attempt may take at most; 0 where the judge does not say."""
-        read, written, dollars = self._estimate(comparison) if self._estimate else (0, 0, 0.0)
+        """Return tokens and US dollars that one attempt may take at most; where the judge does not say, the mean of this run so far."""
+        if self._estimate is None:
+            calls = max(self._calls, 1)
+            return math.ceil(self._took_tokens / calls), self._took_dollars / calls
+        read, written, dollars = self._estimate(comparison)
         return read + written, dollars
 
 
@@ -175,8 +186,6 @@ class Run:
         return [work] * min(line.most, len(line.job.questions))
 
     def _batch(self, line: Line) -> Callable[[], Coroutine[None, None, None]]:
-        from zelo.judges.batching import ask_in_batches
-
         return partial(ask_in_batches, self, line)
 
     async def _guarded(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -255,6 +264,10 @@ class Run:
                 try:
                     answer, error = await self._attempt(line, comparison)
                     spent = (answer.cost, answer.tokens)
+                    if isinstance(error, RetryError) and error.sent:  # it may be billed: what was set aside counts, as far as it is more
+                        spent = (max(answer.cost, dollars), max(answer.tokens, tokens))
+                    elif error is None:
+                        line.took(answer)
                     line.job.dollars += answer.cost
                     await self.committer.keep(Attempt(line.job.number, question, answer, error is not None))
                 finally:
@@ -273,15 +286,17 @@ class Run:
         error: ZeloError
         try:
             async with asyncio.timeout(3 * self.limits.timeout):  # a judge may need several calls, each with a time limit of its own
-                return await line.job.judge.attempt(comparison), None
+                return await attempted(line.job.judge, comparison), None
         except (RetryError, JudgeError) as known:
+            scrub_error(known)
             error = known
         except ZeloError as refused:  # this one cannot be asked
-            return Answer(None, "failed", note=str(refused)), None
+            return Answer(None, "failed", note=scrubbed(str(refused))), None
         except TimeoutError:
-            error = RetryError(f"no answer within {3 * self.limits.timeout:g} s")
+            error = RetryError(f"no answer within {3 * self.limits.timeout:g} s", sent=True)
         except Exception as unknown:  # of a judge of the user's own: its library's errors are not ours
-            error = RetryError(f"{type(unknown).__name__}: {unknown}")
+            sent = isinstance(unknown, ConnectionError) and not isinstance(unknown, ConnectionRefusedError)
+            error = RetryError(scrubbed(f"{type(unknown).__name__}: {unknown}"), sent=sent)
         read, cost = (error.input_tokens, error.cost) if isinstance(error, RetryError) else (0, 0.0)
         seconds = time.perf_counter() - start
         return Answer(None, "failed", input_tokens=read, cost=cost, seconds=seconds, note=str(error)), error
@@ -321,6 +336,7 @@ def ask(
     jobs = [job for job in jobs if len(job.questions)]
     if not jobs:
         return
+    refuse_open(jobs, journal)
     journal.durable(True)
     try:
         stopped = _in_a_loop(lambda: _ask(jobs, journal, limits, shown))

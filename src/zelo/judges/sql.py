@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,11 +27,12 @@ FROM main.attempts a JOIN main.judges j ON j.id = a.judge JOIN main.questions k 
     JOIN main.texts f ON f.id = k.first JOIN main.texts s ON s.id = k.second LEFT JOIN main.texts p ON p.id = k.second_query
     JOIN main.words n ON n.id = a.note JOIN main.words g ON g.id = a.flags;
 CREATE TEMP VIEW answers AS SELECT * FROM temp.attempts WHERE id IN
-    (SELECT MIN(id) FROM main.attempts WHERE status = 0 GROUP BY judge, question);
+    (SELECT MIN(id) FROM main.attempts WHERE status = 0 AND preference IS NOT NULL GROUP BY judge, question);
 CREATE TEMP VIEW reasonings AS SELECT attempt, unpacked(text) AS reasoning FROM main.reasonings;
 CREATE TEMP VIEW judges AS
-SELECT j.judge, j.prompt_id, COUNT(a.id) AS attempts, COUNT(DISTINCT CASE a.status WHEN 0 THEN a.question END) AS answered,
-    COUNT(DISTINCT a.question) - COUNT(DISTINCT CASE a.status WHEN 0 THEN a.question END) AS missing,
+SELECT j.judge, j.prompt_id, COUNT(a.id) AS attempts,
+    COUNT(DISTINCT CASE WHEN a.preference IS NOT NULL THEN a.question END) AS answered,
+    COUNT(DISTINCT a.question) - COUNT(DISTINCT CASE WHEN a.preference IS NOT NULL THEN a.question END) AS missing,
     COALESCE(SUM(a.input_tokens), 0) AS input_tokens, COALESCE(SUM(a.output_tokens), 0) AS output_tokens,
     COALESCE(SUM(a.cost), 0.0) AS cost, AVG(a.seconds) AS seconds
 FROM main.judges j LEFT JOIN main.attempts a ON a.judge = j.id GROUP BY j.id;
@@ -40,8 +42,9 @@ SELECT j.judge, j.prompt_id, b.name, b.state, strftime('%Y-%m-%dT%H:%M:%fZ', b.s
 FROM main.batches b JOIN main.judges j ON j.id = b.judge;
 """
 _MAY_READ = {
-    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE, sqlite3.SQLITE_PRAGMA,
+    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
 }  # fmt: skip
+_PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list"}  # others can write, even in a database opened for reading
 _SAMPLE = 1000  # rows that column widths are taken from
 
 Form = Literal["table", "csv", "json"]
@@ -68,7 +71,9 @@ def query(path: Path, statement: str, form: Form = "table") -> Iterator[str]:
     with closing(_opened(path)) as database:
         try:
             rows = database.execute(statement)
-            names = [column[0] for column in rows.description or ()]
+            if rows.description is None:
+                raise InputError("there is no question", where="SQL", remedy="such as: select * from judges")
+            names = [column[0] for column in rows.description]
             yield from _FORMS[form](names, rows)
         except (sqlite3.Error, sqlite3.Warning) as error:
             what = "zelo sql only reads" if re.search("authoriz|prohibited|readonly", str(error)) else str(error)
@@ -82,8 +87,13 @@ def _opened(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     database.create_function("unpacked", 1, unpacked, deterministic=True)
     database.executescript(_VIEWS)
-    database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _MAY_READ else sqlite3.SQLITE_DENY)
+    database.set_authorizer(_authorize)
     return database
+
+
+def _authorize(action: int, first: str | None, *_: str | None) -> int:
+    reads = action in _MAY_READ or (action == sqlite3.SQLITE_PRAGMA and (first or "").lower() in _PRAGMAS)
+    return sqlite3.SQLITE_OK if reads else sqlite3.SQLITE_DENY
 
 
 def _table(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
@@ -106,21 +116,25 @@ def _table(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(_plain(value))
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _csv(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     for row in chain([names], rows):
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(["" if value is None else value for value in row])
+        csv.writer(text, lineterminator="").writerow(["" if value is None else _plain(value) for value in row])
         yield text.getvalue()
 
 
 def _json(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     for row in rows:
-        values = (value.hex() if isinstance(value, bytes) else value for value in row)
-        yield json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False)
+        values = (None if isinstance(value, float) and not math.isfinite(value) else _plain(value) for value in row)
+        yield json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value
 
 
 _FORMS = {"table": _table, "csv": _csv, "json": _json}

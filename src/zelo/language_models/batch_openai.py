@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from zelo.errors import JudgeError, RetryError
 from zelo.language_models.adapter import endpoint
@@ -54,8 +54,11 @@ class OpenAIBatches:
         """Return the bytes of one request, for `split_requests`."""
         return len(self.line(custom_id, request))
 
-    async def submit(self, requests: Mapping[str, Request]) -> str:
-        """Upload the requests, create the batch, return its id; see `BatchModel.submit`."""
+    async def submit(self, requests: Mapping[str, Request], uploaded: Callable[[str], Awaitable[None]] | None = None) -> str:
+        """Upload the requests, create the batch, return its id; see `BatchModel.submit`.
+
+        `uploaded` is told the id of the file before the batch is created: `find` knows the batch by it.
+        """
         check_ids(requests, self.limits, self.name)
         with tempfile.TemporaryFile() as file:
             size = 0
@@ -65,8 +68,11 @@ class OpenAIBatches:
                     raise BadRequest(
                         f"more than {self.limits.bytes} bytes in a batch", where=self.name, remedy="split_requests divides them"
                     )
-            uploaded = await self.transport.upload(endpoint(self.chat.base, "files"), {"purpose": "batch"}, again(file), "requests.jsonl")
-        return await self._create(_id(uploaded, self.name))
+            told = await self.transport.upload(endpoint(self.chat.base, "files"), {"purpose": "batch"}, again(file), "requests.jsonl")
+        file_id = _id(told, self.name)
+        if uploaded is not None:
+            await uploaded(file_id)
+        return await self._create(file_id)
 
     async def _create(self, file_id: str) -> str:
         url = endpoint(self.chat.base, "batches")
@@ -75,7 +81,10 @@ class OpenAIBatches:
             answer, _ = await self.transport.post(url, compact(body))
         except RetryError:
             # The reply is lost, the batch may be there, and a second one would be paid as well: look for it.
-            found = await self._find(file_id)
+            try:
+                found = await self.find(file_id)
+            except (RetryError, BadRequest):
+                found = None
             if found is None:
                 raise
             return found
@@ -83,15 +92,23 @@ class OpenAIBatches:
             raise self.transport.failure(answer)
         return _id(answer, self.name)
 
-    async def _find(self, file_id: str) -> str | None:
-        """Return the batch of an uploaded file; its id is of this submission alone."""
-        try:
-            listed = await self.transport.get(endpoint(self.chat.base, "batches"))
-        except (RetryError, BadRequest):
-            return None
-        data = listed.get("data")
-        same = [b for b in data if isinstance(b, dict) and b.get("input_file_id") == file_id] if isinstance(data, list) else []
-        return _id(same[0], self.name) if same else None
+    async def find(self, file_id: str) -> str | None:
+        """Return the batch of an uploaded file, None if there is none; the file's id is of one submission alone.
+
+        Raises:
+            RetryError, JudgeError, BadRequest: the provider does not list its batches.
+        """
+        after = ""
+        while True:  # the newest come first, some 20 at a time
+            listed = await self.transport.get(endpoint(self.chat.base, "batches") + after)
+            data = listed.get("data")
+            batches = [b for b in data if isinstance(b, dict)] if isinstance(data, list) else []
+            for batch in batches:
+                if batch.get("input_file_id") == file_id:
+                    return _id(batch, self.name)
+            if not listed.get("has_more") or not batches:
+                return None
+            after = "?" + urlencode({"after": _id(batches[-1], self.name)})
 
     async def _state(self, batch_id: str) -> dict[str, Any]:
         return await self.transport.get(endpoint(self.chat.base, f"batches/{quote(batch_id, safe='')}"))

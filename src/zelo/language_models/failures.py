@@ -44,6 +44,9 @@ SHOWN = 300
 KEY_PART = 6
 """A run of this many characters that are also in the key is struck out."""
 
+KEY_END = 3
+"""So many of its first or last characters are, next to asterisks or dots."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -65,7 +68,17 @@ def scrub(text: str, secrets: tuple[str, ...]) -> str:
             if text[i : i + size] in parts:
                 struck[i : i + size] = [True] * size
         text = re.sub("\0+", "***", "".join("\0" if hide else c for c, hide in zip(text, struck, strict=True)))
+        text = _without_ends(text, secret)
     return text
+
+
+def _without_ends(text: str, secret: str) -> str:
+    """Strike out `KEY_END` or more characters of a secret's start or end where they stand next to `*` or `...`: a shortened key."""
+    ends = sorted({part for i in range(KEY_END, len(secret)) for part in (secret[:i], secret[-i:])}, key=len, reverse=True)
+    if not ends:
+        return text
+    either = "|".join(map(re.escape, ends))
+    return re.sub(rf"(?:{either})(?=\*|\.\.\.|\u2026)|(?:(?<=\*)|(?<=\.\.\.)|(?<=\u2026))(?:{either})", "***", text)
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, secrets: tuple[str, ...]) -> Refusal:

@@ -193,13 +193,14 @@ class Transport:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return RetryError(f"{self.name}: no connection in {self.connect:g} s")
         if isinstance(error, TimeoutError):
-            return RetryError(f"{self.name}: no whole reply in {self.timeout:g} s")
+            return RetryError(f"{self.name}: no whole reply in {self.timeout:g} s", sent=True)
         if isinstance(error, aiohttp.ClientSSLError):
             return JudgeError(f"no secure connection: {self._words(error)}", where=self.name)
         if isinstance(error, aiohttp.InvalidURL):
             return JudgeError("the address is not one", where=self.name)
         if isinstance(error, aiohttp.ClientError | OSError):
-            return RetryError(f"{self.name}: {type(error).__name__}: {self._words(error)}")
+            sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError | ConnectionRefusedError)
+            return RetryError(f"{self.name}: {type(error).__name__}: {self._words(error)}", sent=sent)
         return error
 
     def failure(self, said: Refusal) -> ZeloError:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from zelo.judges.batching import SHARE as BATCH_SHARE
 from zelo.judges.known import History
 from zelo.recipe import Judging, Model, Pairs
-from zelo.stages.rounds import first_round
 
 READ_ERROR = 0.25
 """Relative error of tokens counted as bytes / 4: most English texts are within it; code, numbers and other scripts may not be."""
@@ -77,6 +76,7 @@ class Workload:
         history: of the journal.
         facts: prices and limits of the recipe.
         batches: whether its provider has a batch service that zelo uses.
+        own_server: whether it runs on this machine.
         remark: what else is to be said; "" is nothing.
     """
 
@@ -92,6 +92,7 @@ class Workload:
     history: History = field(default_factory=History)
     facts: Model = field(default_factory=Model)
     batches: bool = False
+    own_server: bool = False
     remark: str = ""
 
 
@@ -124,11 +125,8 @@ class Bill:
 
 def pairs_of(documents: int, settings: Pairs) -> int:
     """Return how many pairs of a query are judged, with an adaptive design at most: all of them where there are few documents."""
-    every = documents * (documents - 1) // 2
-    wanted = (
-        documents * settings.degree // 2 if settings.design == "cycles" else max(settings.comparisons, first_round(documents, settings))
-    )
-    return min(every, wanted)
+    wanted = documents * settings.degree // 2 if settings.design == "cycles" else settings.comparisons
+    return min(documents * (documents - 1) // 2, wanted)
 
 
 def bill(work: Workload) -> Bill:
@@ -192,7 +190,7 @@ def _dollars(work: Workload, read: Amount, written: Amount, notes: list[str]) ->
         notes.append(f"dollars as it reported for {work.history.answers:,} answers")
         return Amount(*[work.left * work.history.dollars / work.history.answers] * 3)
     if not facts.input_price or not facts.output_price:
-        if work.judge.startswith(("http://", "https://")) and not (facts.input_price or facts.output_price):
+        if work.own_server and not (facts.input_price or facts.output_price):
             notes.append("a server of your own: free unless you set its price")
             return NOTHING
         lacking = " and ".join(key for key in ("input_price", "output_price") if not getattr(facts, key))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,9 @@ from zelo.judges.known import Known
 from zelo.judges.llm import LanguageModelJudge, prompters
 from zelo.language_models.names import parse_name
 from zelo.language_models.protocol import Reply, Request
+from zelo.language_models.transport import loopback
 from zelo.plain import plain
+from zelo.planning.adaptive import judged_pairs, later_pairs
 from zelo.planning.bill import (
     Amount,
     Bill,
@@ -44,7 +47,8 @@ from zelo.planning.bill import (
 )
 from zelo.recipe import Model, Recipe
 from zelo.stages.judge import JOURNAL
-from zelo.stages.questions import Pairs, a_first, read_pairs, swapped_rows
+from zelo.stages.pair import check as check_pairs
+from zelo.stages.questions import a_first, read_pairs, swapped_rows
 from zelo.workspace import Workspace
 
 IntArray = NDArray[np.int64]
@@ -101,7 +105,8 @@ class _Questions:
     across: int = 0  # comparisons across queries, of each judge that can make them
     texts: Sequence[bytes] = ()  # digests, queries before documents; empty where the pairs are not drawn
     drawn: tuple[IntArray, IntArray, IntArray] | None = None  # places in texts of query, a and b
-    later: int = 0  # of the pairs, how many are chosen in rounds
+    later: IntArray | None = None  # of the pairs, how many each query may get in rounds
+    sealed: Mapping[str, int] | None = None  # the judge stage is done: by judge, the pairs it saw in the other order as well
 
 
 def make_plan(workspace: Workspace, recipe: Recipe | None = None) -> Plan:
@@ -113,9 +118,10 @@ def make_plan(workspace: Workspace, recipe: Recipe | None = None) -> Plan:
 
     Raises:
         WorkspaceError: nothing was ingested yet, or the journal cannot be read.
-        RecipeError: a judge or its prompt does not exist.
+        RecipeError: a judge or its prompt does not exist, or the pairs per query are too few for their design.
     """
     recipe = recipe or workspace.recipe
+    check_pairs(recipe)
     viewed = Workspace(workspace.root, recipe)
     done = {state.stage.name for state in pipeline.status(viewed) if state.done}
     questions = _questions(viewed, recipe, done)
@@ -169,7 +175,11 @@ def _two(rng: np.random.Generator, doc_ids: Sequence[str]) -> tuple[str, str]:
 
 def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, judged: bool) -> _Questions:
     pairs = read_pairs(workspace.path("pairs"))
-    later = 0 if judged or recipe.pair.design == "cycles" else _later(pairs, recipe)
+    adaptive = recipe.pair.design == "adaptive"
+    later = later_pairs(pairs, recipe) if adaptive and not judged else None
+    more = 0 if later is None else int(later.sum())
+    count, sealed = judged_pairs(workspace) if adaptive and judged else (len(pairs) + more, None)
+    basis = f"{len(pairs):,} drawn by `pair`, the others at most chosen in rounds" if more else "drawn by `pair`"
     rows = rng_for(recipe.seed, "", "plan").permutation(len(pairs))[:SAMPLED]
     place = {doc_id: i for i, doc_id in enumerate(pairs.doc_ids)}
     wanted = {*pairs.a[rows].tolist(), *pairs.b[rows].tolist()}
@@ -184,21 +194,15 @@ def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, jud
     first = len(pairs.query_ids)
     return _Questions(
         first,
-        len(pairs) + later,
-        f"{len(pairs):,} drawn by `pair`, the others at most chosen in rounds" if later else "drawn by `pair`",
+        count,
+        basis if sealed is None else f"{len(pairs):,} drawn by `pair`, the others chosen in rounds; all are judged",
         [Comparison(*three) for three in shown],
         0,
         [*(digest(queries[q]) for q in pairs.query_ids), *digests],
         (pairs.query, pairs.a + first, pairs.b + first),
         later,
+        sealed,
     )
-
-
-def _later(pairs: Pairs, recipe: Recipe) -> int:
-    """How many more pairs the rounds may bring, if no query settles early."""
-    ends = np.concatenate([pairs.a, pairs.b]) + len(pairs.doc_ids) * np.tile(pairs.query, 2)
-    documents = np.bincount(np.unique(ends) // len(pairs.doc_ids))
-    return sum(pairs_of(int(n), recipe.pair) for n in documents) - len(pairs)
 
 
 def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
@@ -213,7 +217,9 @@ def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
     judge = LanguageModelJudge(_Unopened(name), prompter, across, facts=facts, max_output_tokens=longest, temperature=temperature)
     work = _remote(Workload(name, "model", questions.pairs, 0, 0, facts=facts), judge, workspace, recipe, questions, known)
     calls = 1 if judge.mode == "reason" else 2
-    return replace(work, calls=calls, short=judge.mode == "logprobs", batches=parse_name(name).provider in _BATCHES and calls == 1)
+    address = parse_name(name)
+    work = replace(work, own_server=loopback(urlsplit(address.base).hostname or ""))
+    return replace(work, calls=calls, short=judge.mode == "logprobs", batches=address.provider in _BATCHES and calls == 1)
 
 
 def _own(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
@@ -245,16 +251,26 @@ def _remote(work: Workload, judge: RemoteJudge, workspace: Workspace, recipe: Re
         return replace(
             work, swapped=swapped, left=questions.pairs + swapped + across, across=across, sample=sample, history=history, remark=remark
         )
+    if questions.sealed is not None:
+        return replace(work, swapped=questions.sealed.get(judge.name, 0), left=across, across=across, sample=sample, history=history)
     pairs = read_pairs(workspace.path("pairs"))
     query, a, b = questions.drawn
     leads, twice = a_first(pairs, judge.name, recipe.seed), swapped_rows(pairs, recipe.judge.swapped_share, recipe.seed)
     shown = np.column_stack([query, np.where(leads, a, b), np.where(leads, b, a)])
     every = np.concatenate([shown, shown[twice][:, [0, 2, 1]]])
     settled = known.settled(judge.name, judge.prompt_id, questions.texts, every)
-    later = round(questions.later * (1 + recipe.judge.swapped_share))
-    left = len(every) - settled + max(0, later - max(0, history.answers - settled))  # answers about no pair drawn are those of rounds
-    swapped = len(twice) + later - questions.later
-    return replace(work, swapped=swapped, left=left + across, across=across, sample=sample, history=history)
+    left, swapped, remark = len(every) - settled, len(twice), ""
+    if questions.later is not None:
+        most = questions.later * (1 + recipe.judge.swapped_share)
+        later = most.copy()
+        swapped += round(recipe.judge.swapped_share * int(questions.later.sum()))
+        # Answers about a query's other pairs are taken for those of rounds: with the same settings, or fewer comparisons, they are.
+        for place, count in known.settled_others(judge.name, judge.prompt_id, questions.texts, every).items():
+            later[place] = max(0.0, later[place] - count)
+        if credited := round(float(most.sum() - later.sum())):
+            remark = f"{credited:,} answers about other pairs are taken for those of rounds; if another design asked for them, more is left"
+        left += math.ceil(round(float(later.sum()), 6))
+    return replace(work, swapped=swapped, left=left + across, across=across, sample=sample, history=history, remark=remark)
 
 
 def _sample(estimates: Iterable[tuple[int, int, float]]) -> Sample:

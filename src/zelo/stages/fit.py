@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zelo.artifacts import read_table
+from zelo.core.dispersion import LEAST, MOST
 from zelo.fitting import dispersion_of, fit_parquet
 from zelo.pipeline import Context, Outcome
 
@@ -23,10 +24,22 @@ def run(context: Context) -> Outcome:
         dispersion=found.value if found else None,
         advance=context.progress.task("fitting"),
     )
-    notes = [f"dispersion {found.value:.2f}: a weight of 1 counts as {1 / found.value:.2f} independent comparisons"] if found else []
+    notes = [_dispersion_note(found.value)] if found else []
     if totals.separated:
         notes.append(f"{totals.separated:,} of {totals.queries:,} queries are separated: without the prior their scores would be infinite")
+    if totals.disconnected:
+        what = "some of their documents were never compared, directly or through others: scores of different groups do not compare"
+        notes.append(f"{totals.disconnected:,} of {totals.queries:,} queries are disconnected, {what}")
     return Outcome({"scores": totals.scores, "queries": totals.queries}, notes=tuple(notes))
+
+
+def _dispersion_note(value: float) -> str:
+    """What the estimate means for the standard errors."""
+    if value <= LEAST:
+        return f"dispersion {value:.2f} (the least that is believed): answers scatter far less than votes would"
+    if value >= MOST:
+        return f"dispersion {value:.0f} (the most that is believed): answers scatter far more than votes would"
+    return f"dispersion {value:.2f}: a weight of 1 counts as {1 / value:.2f} independent comparisons"
 
 
 def _copies(context: Context) -> dict[str, dict[str, list[str]]]:

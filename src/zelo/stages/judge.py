@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from zelo import pipeline
 from zelo.artifacts import Columns, write_parts
-from zelo.errors import InputError, JudgeError
-from zelo.judges import Judge, Materials, RemoteJudge, known_judge, make_judge
+from zelo.errors import InputError, JudgeError, RecipeError
+from zelo.judges import Judge, Materials, RemoteJudge, known_judge, lacks_price, make_judge
+from zelo.judges.checking import checked
 from zelo.judges.journal import STATUSES, Attempt, Journal, Standing
 from zelo.judges.running import MOST_UNUSABLE, Job, Limits
 from zelo.judges.running import ask as ask_remote
@@ -74,9 +75,12 @@ class Replies:
 
 
 def check(recipe: Recipe) -> None:
-    """Raise RecipeError for an unknown judge, InputError for a prompt that is none."""
+    """Raise RecipeError for an unknown judge or a cap that cannot hold, InputError for a prompt that is none."""
     for name in recipe.judge.ensemble:
         known_judge(name, recipe)
+        if recipe.judge.budget_dollars and lacks_price(name, recipe):
+            what = f"judge.budget_dollars cannot hold: the price of {name} is not known"
+            raise RecipeError(what, remedy=f'set input_price and output_price of [judge.models."{name}"], or judge.budget_tokens instead')
 
 
 def external(recipe: Recipe) -> dict[str, str]:
@@ -117,6 +121,7 @@ def judge_shard(workspace: Workspace, shard: str, progress: Progress) -> str:
     Raises:
         InputError: no such shard.
         WorkspaceError: another process works here, or a stage before this one has to run.
+        JudgeError: a judge cannot go on, the budget is spent, or too many answers are missing to plan the next round with.
     """
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
     part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -135,12 +140,18 @@ def judge_shard(workspace: Workspace, shard: str, progress: Progress) -> str:
 
 
 def _ask_in_rounds(pairs: Pairs, journal: Journal, context: Context) -> tuple[list[tuple[Replies, Replies]], str]:
-    """Ask about the pairs, and with an adaptive design about those that follow from the answers; the remark says how many."""
+    """Ask about the pairs, and with an adaptive design about those that follow from the answers; the remark says how many.
+
+    Raises:
+        JudgeError: too many answers are missing to plan a round with, so that none is paid for on holes.
+    """
 
     def ask(all_pairs: Pairs) -> list[tuple[Replies, Replies]]:
         return ask_all(all_pairs, journal, context)
 
     def votes(asked: list[tuple[Replies, Replies]]) -> FloatArray:
+        for replies, _ in asked:
+            _check_missing(replies, context.recipe.judge.max_missing, journal)
         return np.stack([replies.preferences(journal) for replies, _ in asked], axis=1)
 
     _, asked, remark = in_rounds(pairs, ask, votes, context.recipe.pair, context.recipe.seed)
@@ -173,6 +184,7 @@ def ask_all(pairs: Pairs, journal: Journal, context: Context, judges: Sequence[A
         signals = inputs.Signals(context, doc_texts, query_texts)
         materials = Materials(signals.lexical, signals.bank, signals.token_frequency, _identity(context))
         judges = [make_judge(name, materials, recipe) for name in recipe.judge.ensemble]
+        _check_different(judges)
     texts = Texts.register(pairs, query_texts, doc_texts, journal)
     twice = swapped_rows(pairs, recipe.judge.swapped_share, recipe.seed)
     orders, rows = [], []
@@ -217,6 +229,14 @@ def ask_questions(
         (number, standing if standing.answered.all() else journal.standing(number, own, room))
         for number, own, standing in zip(numbers, questions, standings, strict=True)
     ]
+
+
+def _check_different(judges: Sequence[AnyJudge]) -> None:
+    """Two that the journal cannot tell apart would be one, asked once and counted twice."""
+    for (name, prompt_id), count in Counter((judge.name, judge.prompt_id) for judge in judges).items():
+        if count > 1:
+            what = f"{count} judges are called {name!r} with the prompt {prompt_id!r}"
+            raise RecipeError(what, where="judge.ensemble", remedy="give each a name or a prompt_id of its own")
 
 
 def _is_remote(judge: AnyJudge) -> bool:
@@ -269,7 +289,11 @@ def _ask_offline(
         # Answers of the user's own judge may be paid: it sees only what is new. One that measures against all sees all.
         every = together[ends[query] : ends[query + 1]].tolist() if getattr(judge, "sees_whole_queries", False) else new
         wanted, answers = set(new), judge.judge([texts.comparison(shown[row]) for row in every])
-        attempts = [Attempt(number, int(questions[row]), answer) for row, answer in zip(every, answers, strict=True) if row in wanted]
+        if not isinstance(answers, Sequence) or len(answers) != len(every):
+            what = f"it answered with {f'{len(answers)} answers' if isinstance(answers, Sequence) else type(answers).__name__}"
+            raise JudgeError(f"{what} to {len(every)} comparisons", where=judge.name, remedy="return a list with an Answer for each")
+        good = [checked(answer, judge.name) for answer in answers]
+        attempts = [Attempt(number, int(questions[row]), answer) for row, answer in zip(every, good, strict=True) if row in wanted]
         journal.add(attempts)
         done += len(new)
         advance(done, len(questions))

@@ -8,11 +8,21 @@ from zelo.artifacts import Columns, write_table
 from zelo.collections.trec import read_run
 from zelo.core.comparison_graph import IntArray, graph_stats, hamiltonian_cycles, rng_for
 from zelo.core.designs import draw_pairs
-from zelo.errors import InputError
+from zelo.errors import InputError, RecipeError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Pairs as Settings
+from zelo.recipe import Recipe
 from zelo.stages import inputs
 from zelo.stages.rounds import first_round
+
+
+def check(recipe: Recipe) -> None:
+    """Raise RecipeError where the comparisons of an adaptive design would not pay for its first round."""
+    candidates, settings = recipe.retrieve.candidates, recipe.pair
+    least = first_round(candidates, settings)
+    if settings.design == "adaptive" and settings.comparisons < least:
+        what = f"pair.comparisons = {settings.comparisons} is less than the {least} pairs in which {candidates} candidates are all compared"
+        raise RecipeError(what, remedy=f"use at least {least}, or fewer candidates (retrieve.candidates)")
 
 
 def run(context: Context) -> Outcome:
