@@ -512,6 +512,30 @@ class TestBatches:
             assert len(server.batches) == 1
             assert set(server.calls.values()) == {1}
 
+    def test_a_lost_reply_of_anthropic_is_not_paid_twice(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from zelo.errors import RetryError
+        from zelo.language_models.batch_anthropic import AnthropicBatches
+
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+        models = '{"anthropic:m" = {batch = true, input_price = 1.0, output_price = 2.0}}'
+        inner, more = AnthropicBatches.submit, {"judge.ensemble": '["anthropic:m"]', "judge.models": models}
+
+        async def lost(self: AnthropicBatches, requests: Any) -> str:
+            await inner(self, requests)
+            raise RetryError("the connection was lost", sent=True)
+
+        with FaultServer(answer=says) as server:
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+            with monkeypatch.context() as patch, pytest.raises(JudgeError, match="may have arrived"):
+                patch.setattr(AnthropicBatches, "submit", lost)
+                self.judge(workspace, server, monkeypatch, **more)
+            assert len(server.batches) == 1
+            with pytest.raises(JudgeError, match=r"may have been sent.*ZELO_LOST_BATCH_1 "):
+                self.judge(workspace, server, monkeypatch, **more)
+            monkeypatch.setenv("ZELO_LOST_BATCH_1", next(iter(server.batches)))
+            assert not np.isnan(table(self.judge(workspace, server, monkeypatch, **more))["preference"]).any()
+            assert len(server.batches) == 1
+
 
 OWN = """
 from zelo.judges import Answer

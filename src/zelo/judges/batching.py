@@ -132,7 +132,9 @@ class _Asker:
         do, journal, batch = self.run.committer.do, self.run.journal, self.judge.batch
         if not hasattr(batch, "find"):
             try:
-                return await self._again(partial(batch.submit, requests))
+                return await self._again(partial(self._submit_once, requests))
+            except _Lost:  # it stays as it is: the next run says what to do about it
+                raise
             except ZeloError:
                 await do(journal.set_batch, number, "unsent")
                 raise
@@ -147,6 +149,16 @@ class _Asker:
             return str(found or await batch.submit(requests, uploaded))
 
         return await self._again(work)  # where it fails, the next run looks it up
+
+    async def _submit_once(self, requests: Mapping[str, Request]) -> str:
+        """Send to a service that cannot be asked what arrived: after a lost reply a second time might be paid twice."""
+        try:
+            return str(await self.judge.batch.submit(requests))
+        except RetryError as error:
+            if not error.sent:
+                raise
+            what = f"the reply to a batch of {len(requests):,} questions was lost ({error}); it may have arrived"
+            raise _Lost(what, where=self.job.judge.name, remedy="run again: the line that comes then says how to go on") from error
 
     async def _send(self) -> None:
         do, journal = self.run.committer.do, self.run.journal
@@ -279,6 +291,10 @@ class _Asker:
                     remedy = "the same command goes on where it stopped"
                     raise JudgeError(f"its batch service does not answer ({error})", where=self.job.judge.name, remedy=remedy) from error
                 await asyncio.sleep(backoff(failures, error.after, self.run.rng))
+
+
+class _Lost(JudgeError):
+    """Nobody knows whether a batch arrived."""
 
 
 class _NoRoom(ZeloError):
