@@ -18,11 +18,11 @@ demo: setup  ## from documents to a reranker and a report
 	$(BIN)/zelo demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: setup  ## style, types, generated docs
-	$(BIN)/ruff format --check src tests benchmarks experiments
-	$(BIN)/ruff check src tests benchmarks experiments
+	$(BIN)/ruff format --check src tests benchmarks experiments examples
+	$(BIN)/ruff check src tests benchmarks experiments examples
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
 
@@ -31,6 +31,9 @@ docs: setup  ## rewrite the generated pages
 
 bench: setup  ## figures and ratios; needs the collections of README
 	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/designs.py
+	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/judging.py --judgments 20000 --resume 100000
 	$(BIN)/python benchmarks/first_stage.py --collections $(COLLECTIONS)
 
 clean:

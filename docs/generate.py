@@ -12,7 +12,7 @@ import argparse
 import dataclasses
 import sys
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ import click
 
 from zelo import recipe as recipes
 from zelo.artifacts import ARTIFACTS
-from zelo.cli import _add_stages, cli
+from zelo.cli import add_stages, cli
 from zelo.pipeline import DIRECT, LINES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,7 +79,7 @@ def artifacts_page() -> str:
 
 def cli_page() -> str:
     """Return docs/cli.md: the help of every command, as the command line prints it."""
-    _add_stages()
+    add_stages()
     stages = {stage.name for line in LINES.values() for stage in line}
     root = cli.make_context("zelo", [], resilient_parsing=True, terminal_width=WIDTH)
     parts = [
@@ -121,6 +121,11 @@ def recipe_page() -> str:
             names = [f.name for f in dataclasses.fields(section)]
             about = f"{(section.__doc__ or '').strip()} {_dependents(item.name)}"
             parts += [f"## [{item.name}]", about, _parameters(section, names, f"{item.name}.")]
+            for name, hint in typing.get_type_hints(section).items():
+                if typing.get_origin(hint) is Mapping:
+                    kind = typing.get_args(hint)[1]
+                    parts += [f'## [{item.name}.{name}."NAME"]', (kind.__doc__ or "").strip()]
+                    parts.append(_parameters(kind, [f.name for f in dataclasses.fields(kind)], ""))
     return "\n\n".join(parts) + "\n"
 
 
@@ -141,8 +146,9 @@ def _parameters(section: type, names: Sequence[str], prefix: str) -> str:
     rows = []
     for name in names:
         metadata = fields[name].metadata
-        default = recipes._toml_value(getattr(section(), name))
-        rows.append([f"`{prefix}{name}`", f"`{default}`", _values(hints[name], metadata), metadata["about"]])
+        value = getattr(section(), name)
+        default = "none" if isinstance(value, Mapping) else f"`{recipes._toml_value(value)}`"
+        rows.append([f"`{prefix}{name}`", default, _values(hints[name], metadata), metadata["about"]])
     return table(["parameter", "default", "values", "meaning"], rows)
 
 
@@ -151,6 +157,8 @@ def _values(hint: Any, metadata: Any) -> str:
         return ", ".join(f"`{value}`" for value in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return "list of names"
+    if typing.get_origin(hint) is Mapping:
+        return "tables"
     kind = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false"}[hint.__name__]
     least, most = metadata["least"], metadata["most"]
     if most is not None and least is not None:

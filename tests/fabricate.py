@@ -106,9 +106,11 @@ class Fabricated:
             noisy -= noisy.mean()
             scores += [(q, d, s, 0.2 + 0.1 * self.rng.random(), 8, "probit") for d, s in zip(self.candidates[q], noisy, strict=True)]
         write_table(root / "pairs/graphs.parquet", "graphs", graphs)
-        names = ("query_id", "doc_id_a", "doc_id_b", "judge", "preference", "shown_first", "status", "reasoning", "prompt_id", "tokens")
+        names = ("query_id", "doc_id_a", "doc_id_b", "judge", "preference", "shown_first", "status", "reasoning", "prompt_id")
         judgments = dict(zip(names, zip(*rows, strict=True), strict=True))
-        write_table(root / "judgments/ensemble.parquet", "judgments", {**judgments, "cost": [0.0] * len(rows)})
+        rest: dict[str, list[object]] = {name: [0] * len(rows) for name in ("input_tokens", "output_tokens", "cost", "seconds")}
+        rest |= {name: [""] * len(rows) for name in ("note", "flags")} | {"given": list(judgments["preference"])}
+        write_table(root / "judgments/ensemble.parquet", "judgments", {**judgments, **rest})
         columns = dict(zip(("query_id", "doc_id", "score", "stderr", "degree", "link"), zip(*scores, strict=True), strict=True))
         write_table(root / "scores.parquet", "scores", columns)
         target = 1 / (1 + np.exp(3 - 2 * np.array(columns["score"], dtype=float)))
@@ -121,17 +123,19 @@ class Fabricated:
         if self.rng.random() < 0.01:
             preference = None
         status = "failed" if preference is None else "ok"
-        return q, self.candidates[q][i], self.candidates[q][j], judge, preference, "a", status, "", "made-up", 0
+        return q, self.candidates[q][i], self.candidates[q][j], judge, preference, "a", status, "", "made-up"
 
     def _about_judges(self, judgments: int) -> None:
         root, names, n = self.workspace.root, list(JUDGES), len(JUDGES)
         fits = {
             "query_id": self.queries, "iterations": [5] * len(self.queries), "gradient_norm": [1e-11] * len(self.queries),
             "log_likelihood": [-50.0] * len(self.queries), "components": [1] * len(self.queries), "separated": [False] * len(self.queries),
+            "dispersion": [1.0] * len(self.queries),
         }  # fmt: skip
         write_table(root / "fits.parquet", "fits", fits)
         counts = {"judgments": [judgments] * n, "missing": [3] * n, "ties": [judgments // 20] * n}
         beliefs = {"reliability": [0.45, 0.62, 0.71], "weight": [0.2, 0.35, 0.45]}
+        beliefs |= {name: [float("nan")] * n for name in ("order_effect", "order_stderr", "slope", "slope_stderr")}
         write_table(root / "judgments/judges.parquet", "judges", {"judge": names, **counts, **beliefs})
         pairs = [(a, b) for a in names for b in names]
         rates = [1.0 if a == b else 0.6 + 0.05 * (i % 4) for i, (a, b) in enumerate(pairs)]

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import SMALL
 from tiny_models import WORDS, write_tiny_bert, write_tiny_qwen
-from zelo import pipeline
+from zelo import pipeline, runner
 from zelo.artifacts import read_table
 from zelo.errors import InputError, RecipeError
 from zelo.judges.pairwise_model import PairwiseModel
@@ -48,7 +48,7 @@ def opened(first_stage: Path, root: Path, made: Any) -> Workspace:
 @pytest.fixture(scope="module")
 def done(first_stage: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = opened(first_stage, tmp_path_factory.mktemp("done") / "ws", recipe(base))
-    entries = pipeline.run(workspace)
+    entries = runner.run(workspace)
     assert [e.stage for e in entries] == [s.name for s in pipeline.DISTILLED[2:]]
     return workspace
 
@@ -118,14 +118,14 @@ def test_killed_in_training_and_in_judging(done: Workspace, tmp_path: Path, monk
     monkeypatch.setattr(Settings.__init__, "__defaults__", tuple(0.0 if d == 300.0 else d for d in Settings.__init__.__defaults__ or ()))
     monkeypatch.setattr(checkpoints, "write", dies_after)
     with pytest.raises(Killed):
-        pipeline.run(workspace)
+        runner.run(workspace)
     assert list((workspace.root / "training" / "pairwise").glob("step-*"))
     monkeypatch.setattr(checkpoints, "write", write)
     monkeypatch.setattr(PairwiseModel, "judge", dies_later)
     with pytest.raises(Killed):
-        pipeline.run(workspace)
+        runner.run(workspace)
     assert not list((workspace.root / "training" / "pairwise").glob("step-*"))
-    pipeline.run(workspace)
+    runner.run(workspace)
     assert calls[0] == 5 + 12  # 16 questions; the four that were judged are not judged again
     assert {a: workspace.digest(a) for a in before} == before
 
@@ -139,7 +139,7 @@ def test_what_is_stale(done: Workspace, tmp_path: Path) -> None:
         ({"pairwise.precision": "bfloat16"}, "train-pairwise"),
     ):
         workspace.recipe = done.recipe.with_settings(settings)
-        stale = [s.stage.name for s in pipeline.status(workspace) if not s.done]
+        stale = [s.stage.name for s in runner.status(workspace) if not s.done]
         assert stale[0] == first, settings
 
 
@@ -150,11 +150,11 @@ def test_faults_are_found_before_anything_runs(tmp_path: Path) -> None:
         (recipe(tmp_path / "nothing"), InputError, "no such model folder"),
     ):
         with pytest.raises(error, match=message):
-            pipeline.check(made)
+            runner.check(made)
 
 
 def test_an_encoder_plays_too(first_stage: Path, tmp_path: Path) -> None:
     encoder = write_tiny_bert(tmp_path / "bert", WORDS)
     workspace = opened(first_stage, tmp_path / "ws", recipe(encoder, max_tokens=60, epochs=1))
-    pipeline.run(workspace, stop="judge-pairwise")
+    runner.run(workspace, stop="judge-pairwise")
     assert np.isfinite(read_table(workspace.path("preferences"), "preferences")["prob_a"]).all()

@@ -16,8 +16,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in FILES}
 
 BASE = {"types", "errors"}
-PARTS = {"collections", "retrievers", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "recipe", "progress", "workspace", "pipeline"}
+PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
+SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -26,25 +26,35 @@ MAY_IMPORT: dict[str, set[str]] = {
     "encoders": BASE | {"core"},
     "collections": LOW,
     "retrievers": LOW | {"collections"},
-    "judges": LOW | {"rerankers"},
+    "language_models": LOW | {"__version__"},
+    "judges": LOW | {"language_models", "rerankers", "recipe"},
     "rerankers": LOW,
     "training": LOW | {"rerankers", "recipe"},
     "artifacts": BASE,
-    "recipe": BASE,
+    "recipe": BASE | {"parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
+    "fitting": BASE | {"artifacts", "core"},
+    "parameters": BASE,
     "pipeline": BASE | SPINE,
+    "runner": BASE | SPINE,
     "report": LOW | PARTS | SPINE,
-    "stages": LOW | PARTS | SPINE | {"report"},
+    "stages": LOW | PARTS | SPINE | {"fitting", "report"},
     "show": LOW | PARTS | SPINE,
-    "cli": LOW | PARTS | SPINE | {"report", "show", "__version__"},
-    "__init__": BASE,
+    "commands": LOW | PARTS | SPINE | {"report", "stages", "show", "planning", "auditing", "tables", "frames"},
+    "cli": BASE | {"commands", "pipeline", "__version__"},
+    "plain": BASE,
+    "planning": LOW | PARTS | SPINE | {"stages", "plain"},
+    "auditing": LOW | PARTS | SPINE | {"report", "stages", "plain"},
+    "tables": BASE | {"core", "frames"},
+    "frames": BASE | {"core"},
+    "__init__": BASE | {"tables"},
     "__main__": {"cli"},
 }
 """Part of the package -> what it may import, itself apart. `pipeline` finds the stages by their names and imports none."""
 
 HEAVY = {"torch", "openvino", "transformers", "sentence_transformers", "tokenizers", "bm25s", "Stemmer", "py3langid", "matplotlib"}
-HEAVY |= {"pyarrow", "rich", "jinja2"}
+HEAVY |= {"pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
 IN_CORE = {"numpy", "scipy", "numba"}
 MAX_LINES, MAX_FUNCTION = 300, 50
 

@@ -121,7 +121,7 @@ def test_the_same_question_gets_the_same_answer(name: str, make: Make) -> None:
 
 
 def test_a_comparison_shows_texts_and_no_ids() -> None:
-    assert list(Comparison.__dataclass_fields__) == ["query", "first", "second"]
+    assert list(Comparison.__dataclass_fields__) == ["query", "first", "second", "second_query"]
     assert list(inspect.signature(Judge.judge).parameters) == ["self", "comparisons"]
 
 

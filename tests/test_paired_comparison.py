@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zelo.core.comparison_graph import IntArray, hamiltonian_cycles
-from zelo.core.paired_comparison import Fit, FloatArray, fit_scores, negative_log_posterior, win_probability
+from zelo.core.paired_comparison import Fit, FloatArray, fit_query, negative_log_posterior, win_probability
 from zelo.errors import ConvergenceError, InputError
 from zelo.types import Link
 
@@ -29,7 +29,7 @@ def comparisons(seed: int, n: int = 7, m: int = 18) -> tuple[IntArray, IntArray,
 
 def fit(seed: int, link: Link, n: int = 7) -> Fit:
     first, second, prob, weight = comparisons(seed, n)
-    return fit_scores(n, first, second, prob, weight, link=link)
+    return fit_query(n, first, second, prob, weight, link=link)
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -53,7 +53,7 @@ def test_gradient_and_hessian_are_finite_differences(link: Link, spread: float) 
 @given(seed=seeds, link=links)
 def test_the_result_is_the_maximum(seed: int, link: Link) -> None:
     first, second, prob, weight = comparisons(seed)
-    result = fit_scores(7, first, second, prob, weight, link=link)
+    result = fit_query(7, first, second, prob, weight, link=link)
     value, gradient, hessian = negative_log_posterior(result.score, first, second, prob, weight, link=link)
     assert np.abs(gradient).max() <= 1e-7
     assert result.score.mean() == pytest.approx(0.0, abs=1e-15)
@@ -67,7 +67,7 @@ def test_the_result_is_the_maximum(seed: int, link: Link) -> None:
 def test_renaming_documents_renames_scores(seed: int, link: Link, order: list[int]) -> None:
     first, second, prob, weight = comparisons(seed)
     new = np.array(order)
-    renamed = fit_scores(7, new[first], new[second], prob, weight, link=link)
+    renamed = fit_query(7, new[first], new[second], prob, weight, link=link)
     np.testing.assert_allclose(renamed.score[new], fit(seed, link).score, atol=1e-8)
     np.testing.assert_allclose(renamed.stderr[new], fit(seed, link).stderr, rtol=1e-7)
 
@@ -76,9 +76,9 @@ def test_renaming_documents_renames_scores(seed: int, link: Link, order: list[in
 @given(seed=seeds, link=links)
 def test_what_was_shown_first_does_not_matter_and_reversing_negates(seed: int, link: Link) -> None:
     first, second, prob, weight = comparisons(seed)
-    swapped = fit_scores(7, second, first, 1.0 - prob, weight, link=link)
+    swapped = fit_query(7, second, first, 1.0 - prob, weight, link=link)
     np.testing.assert_allclose(swapped.score, fit(seed, link).score, atol=1e-8)
-    reversed_ = fit_scores(7, first, second, 1.0 - prob, weight, link=link)
+    reversed_ = fit_query(7, first, second, 1.0 - prob, weight, link=link)
     np.testing.assert_allclose(reversed_.score, -fit(seed, link).score, atol=1e-8)
 
 
@@ -86,8 +86,8 @@ def test_what_was_shown_first_does_not_matter_and_reversing_negates(seed: int, l
 @given(seed=seeds, link=links)
 def test_twice_the_data_is_twice_the_weight(seed: int, link: Link) -> None:
     first, second, prob, weight = comparisons(seed)
-    twice = fit_scores(7, np.tile(first, 2), np.tile(second, 2), np.tile(prob, 2), np.tile(weight, 2), link=link)
-    heavy = fit_scores(7, first, second, prob, 2.0 * weight, link=link)
+    twice = fit_query(7, np.tile(first, 2), np.tile(second, 2), np.tile(prob, 2), np.tile(weight, 2), link=link)
+    heavy = fit_query(7, first, second, prob, 2.0 * weight, link=link)
     np.testing.assert_allclose(twice.score, heavy.score, atol=1e-8)
     np.testing.assert_allclose(twice.stderr, heavy.stderr, rtol=1e-7)
     assert (twice.degree == 2 * heavy.degree).all()
@@ -99,7 +99,7 @@ def test_one_more_win_never_lowers_the_winner(seed: int, link: Link, winner: int
     first, second, prob, weight = comparisons(seed)
     loser = (winner + gap) % 7
     before = fit(seed, link)
-    after = fit_scores(7, np.append(first, winner), np.append(second, loser), np.append(prob, 1.0), np.append(weight, 1.0), link=link)
+    after = fit_query(7, np.append(first, winner), np.append(second, loser), np.append(prob, 1.0), np.append(weight, 1.0), link=link)
     assert after.score[winner] > before.score[winner]
     assert after.score[loser] < before.score[loser]
 
@@ -110,9 +110,9 @@ def test_missing_is_missing(seed: int, link: Link) -> None:
     first, second, prob, weight = comparisons(seed)
     missing = np.random.default_rng(seed).random(len(prob)) < 0.4
     weightless = ~missing & (np.random.default_rng(seed + 1).random(len(prob)) < 0.2)
-    with_gaps = fit_scores(7, first, second, np.where(missing, np.nan, prob), np.where(weightless, 0.0, weight), link=link)
+    with_gaps = fit_query(7, first, second, np.where(missing, np.nan, prob), np.where(weightless, 0.0, weight), link=link)
     kept = ~missing & ~weightless
-    without = fit_scores(7, first[kept], second[kept], prob[kept], weight[kept], link=link)
+    without = fit_query(7, first[kept], second[kept], prob[kept], weight[kept], link=link)
     np.testing.assert_array_equal(with_gaps.score, without.score)
     np.testing.assert_array_equal(with_gaps.degree, np.bincount(np.r_[first[kept], second[kept]], minlength=7))
     assert (with_gaps.components, with_gaps.separated) == (without.components, without.separated)
@@ -122,8 +122,8 @@ def test_missing_is_missing(seed: int, link: Link) -> None:
 @given(seed=seeds, link=links)
 def test_the_stopping_rule_does_not_matter(seed: int, link: Link) -> None:
     first, second, prob, weight = comparisons(seed)
-    loose = fit_scores(7, first, second, prob, weight, link=link, tolerance=1e-6)
-    tight = fit_scores(7, first, second, prob, weight, link=link, tolerance=1e-11)
+    loose = fit_query(7, first, second, prob, weight, link=link, tolerance=1e-6)
+    tight = fit_query(7, first, second, prob, weight, link=link, tolerance=1e-11)
     np.testing.assert_allclose(loose.score, tight.score, atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_agrees_with_choix(seed: int, prior_sd: float) -> None:
     first, second, _, _ = comparisons(seed, n=8, m=40)
     data = list(zip(first.tolist(), second.tolist(), strict=True))  # (winner, loser)
     theirs = choix.opt_pairwise(8, data, alpha=1.0 / (2.0 * prior_sd**2), tol=1e-10)
-    ours = fit_scores(8, first, second, np.ones(40), link="logit", prior_sd=prior_sd)
+    ours = fit_query(8, first, second, np.ones(40), link="logit", prior_sd=prior_sd)
     np.testing.assert_allclose(ours.score, theirs - theirs.mean(), atol=1e-4)
 
 
@@ -144,7 +144,7 @@ def test_a_vanishing_prior_gives_the_maximum_likelihood() -> None:
     wins = rng.random(len(pairs)) < 0.6
     data = [(i, j) if won else (j, i) for (i, j), won in zip(pairs.tolist(), wins, strict=True)]
     theirs = choix.ilsr_pairwise(10, data)
-    ours = fit_scores(10, pairs[:, 0], pairs[:, 1], wins, link="logit", prior_sd=1e4)
+    ours = fit_query(10, pairs[:, 0], pairs[:, 1], wins, link="logit", prior_sd=1e4)
     assert not ours.separated
     np.testing.assert_allclose(ours.score, theirs - theirs.mean(), atol=1e-4)
 
@@ -161,7 +161,7 @@ def test_agrees_with_scipy_on_an_independent_objective(link: Link) -> None:
         return float(total)
 
     theirs = scipy.optimize.minimize(objective, np.zeros(7), method="BFGS", options={"gtol": 1e-6})
-    ours = fit_scores(7, first, second, prob, weight, link=link, prior_sd=0.9)
+    ours = fit_query(7, first, second, prob, weight, link=link, prior_sd=0.9)
     np.testing.assert_allclose(ours.score, theirs.x, atol=1e-4)
 
 
@@ -174,7 +174,7 @@ def test_standard_errors_match_the_spread_around_a_known_truth(link: Link, sd: f
         truth = rng.normal(0.0, sd, 24)
         pairs = hamiltonian_cycles(24, 8, rng)
         p = win_probability(truth[pairs[:, 0]] - truth[pairs[:, 1]], link)
-        result = fit_scores(24, pairs[:, 0], pairs[:, 1], rng.random(len(p)) < p, link=link, prior_sd=sd)
+        result = fit_query(24, pairs[:, 0], pairs[:, 1], rng.random(len(p)) < p, link=link, prior_sd=sd)
         z.append((result.score - truth) / result.stderr)
         z_difference.append((result.score[i] - result.score[j] - truth[i] + truth[j]) / result.difference_stderr(i, j))
     assert np.mean(np.square(z)) == pytest.approx(1.0, abs=0.12)
@@ -183,7 +183,7 @@ def test_standard_errors_match_the_spread_around_a_known_truth(link: Link, sd: f
 
 
 def test_comparing_two_documents_makes_their_difference_surer_than_their_scores() -> None:
-    result = fit_scores(3, [0] * 50, [1] * 50, [1.0, 0.0] * 25)
+    result = fit_query(3, [0] * 50, [1] * 50, [1.0, 0.0] * 25)
     assert result.difference_stderr(0, 1) < 0.5 * np.hypot(result.stderr[0], result.stderr[1])
 
 
@@ -192,7 +192,7 @@ def test_a_document_that_never_loses_gets_a_finite_score(link: Link) -> None:
     # A chain of certain wins, heavy weights and a very weak prior drive the scores far apart.
     first, second = np.arange(9), np.arange(1, 10)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        result = fit_scores(10, first, second, np.ones(9), np.full(9, 1e4), link=link, prior_sd=50.0)
+        result = fit_query(10, first, second, np.ones(9), np.full(9, 1e4), link=link, prior_sd=50.0)
     assert np.isfinite(result.score).all()
     assert (np.diff(result.score) < 0.0).all()
     assert result.separated
@@ -203,19 +203,19 @@ def test_a_document_that_never_loses_gets_a_finite_score(link: Link) -> None:
 
 def test_weak_priors_do_not_stop_newton() -> None:
     first, second, _, _ = comparisons(4)
-    result = fit_scores(7, first, second, np.ones(len(first)), link="logit", prior_sd=1e5)
+    result = fit_query(7, first, second, np.ones(len(first)), link="logit", prior_sd=1e5)
     assert result.gradient_norm <= 1e-8
 
 
 @pytest.mark.parametrize("link", LINKS)
 def test_groups_that_never_met(link: Link) -> None:
-    apart = fit_scores(5, [0, 2], [1, 3], [0.9, 0.7], link=link)
+    apart = fit_query(5, [0, 2], [1, 3], [0.9, 0.7], link=link)
     assert (apart.components, apart.separated) == (3, False)
     assert apart.degree.tolist() == [1, 1, 1, 1, 0]
     assert apart.score[4] == pytest.approx(0.0, abs=1e-12)
     assert apart.stderr[4] == pytest.approx(apart.prior_sd)
     assert apart.score[[0, 1]].sum() == pytest.approx(0.0, abs=1e-12)
-    alone = fit_scores(2, [0], [1], [0.9], link=link)
+    alone = fit_query(2, [0], [1], [0.9], link=link)
     np.testing.assert_allclose(apart.score[:2], alone.score, atol=1e-8)
 
 
@@ -232,16 +232,16 @@ def test_groups_that_never_met(link: Link) -> None:
 )
 def test_separation(pairs: list[tuple[int, int]], prob: list[float], separated: bool) -> None:
     first, second = [i for i, _ in pairs], [j for _, j in pairs]
-    result = fit_scores(3, first, second, prob)
+    result = fit_query(3, first, second, prob)
     assert result.separated is separated
     # Without a maximum the scores run away as the prior is loosened; with one they settle.
-    loose, looser = (fit_scores(3, first, second, prob, link="logit", prior_sd=sd).score for sd in (100.0, 1000.0))
+    loose, looser = (fit_query(3, first, second, prob, link="logit", prior_sd=sd).score for sd in (100.0, 1000.0))
     assert bool(np.abs(looser - loose).max() > 0.5) is separated
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_no_comparisons_leave_the_prior(n: int) -> None:
-    result = fit_scores(n, [], [], [])
+    result = fit_query(n, [], [], [])
     assert result.score.tolist() == [0.0] * n
     assert result.stderr.tolist() == pytest.approx([result.prior_sd] * n)
     assert (result.components, result.log_likelihood, result.iterations) == (n, 0.0, 0)
@@ -249,7 +249,7 @@ def test_no_comparisons_leave_the_prior(n: int) -> None:
 
 def test_two_documents_in_closed_form() -> None:
     # With s = (d / 2, -d / 2) the gradient by d of the objective vanishes where F'(d) / F(d) = d / (2 prior_sd^2).
-    result = fit_scores(2, [0], [1], [1.0], link="logit", prior_sd=1.0)
+    result = fit_query(2, [0], [1], [1.0], link="logit", prior_sd=1.0)
     d = scipy.optimize.brentq(lambda x: 1.0 / (1.0 + np.exp(x)) - x / 2.0, 0.0, 5.0)
     assert result.score == pytest.approx([d / 2, -d / 2])
 
@@ -257,11 +257,11 @@ def test_two_documents_in_closed_form() -> None:
 def test_not_converging_is_an_error() -> None:
     first, second, prob, weight = comparisons(5)
     with pytest.raises(ConvergenceError, match="after 1 iterations at gradient norm"):
-        fit_scores(7, first, second, prob, weight, max_iterations=1)
+        fit_query(7, first, second, prob, weight, max_iterations=1)
     with pytest.raises(ConvergenceError):
-        fit_scores(7, first, second, prob, weight, tolerance=0.0)
+        fit_query(7, first, second, prob, weight, tolerance=0.0)
     with pytest.raises(ConvergenceError, match="smaller prior_sd"):
-        fit_scores(7, first, second, np.ones(len(first)), prior_sd=1e150)
+        fit_query(7, first, second, np.ones(len(first)), prior_sd=1e150)
 
 
 @pytest.mark.parametrize(
@@ -285,4 +285,4 @@ def test_not_converging_is_an_error() -> None:
 def test_unusable_input_is_refused(changes: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {"first": [0, 1], "second": [1, 2], "prob_first": [0.5, 1.0], **changes}
     with pytest.raises(InputError, match=message):
-        fit_scores(3, **arguments)  # type: ignore[arg-type]
+        fit_query(3, **arguments)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def values_of(hint: Any, metadata: dict[str, Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return st.lists(TEXT, min_size=1, max_size=3, unique=True).map(tuple)
+    if typing.get_origin(hint) is Mapping:
+        return st.dictionaries(TEXT, section_of(typing.get_args(hint)[1]), max_size=2)
     if hint is bool:
         return st.booleans()
     if hint is int:
@@ -104,6 +107,11 @@ def test_what_is_left_out_has_its_default() -> None:
         ("[judge]\nensemble = []", ("judge.ensemble",)),
         ("[judge]\nensemble = ['a', 1]", ("judge.ensemble",)),
         ("[judge]\nensemble = ['a', 'a']", ("twice",)),
+        ("[judge.models.x]\nbatc = true", ('[judge.models."x"]', "'batc'", "'batch'")),
+        ("[judge.models.x]\nbatch = 1", ('judge.models."x".batch = 1', "bool")),
+        ("[judge.models.'a.b']\nconcurrency = 0", ('judge.models."a.b".concurrency = 0', "between 1 and 4096")),
+        ("[judge]\nmodels = 3", ("judge.models = 3 is not a table", '[judge.models."NAME"]')),
+        ("[judge.models]\nx = 3", ('judge.models."x" = 3 is not a section', '[judge.models."x"]')),
         ("[pair\ndegree = 6", ("not TOML",)),
         ("[retrieve]\nlegs = ['bm52']", ("'bm52'", "bm25, dense, imported")),
         ("[retrieve]\nlegs = ['imported']", ("retrieve.run",)),

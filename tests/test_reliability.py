@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zelo.core.comparison_graph import hamiltonian_cycles
-from zelo.core.paired_comparison import fit_scores
+from zelo.core.paired_comparison import fit_query
 from zelo.core.reliability import LEAST, MOST, reliabilities, top_agreement, vote_weights
 from zelo.judges import Comparison
 from zelo.judges.simulated import SimulatedJudge
@@ -50,7 +50,7 @@ def judged_scores(judges: list[SimulatedJudge], queries: int, documents: int) ->
         shown = [Comparison(f"q{q}", f"d{i:02d}", f"d{j:02d}") for i, j in edges.tolist()]
         for own, judge in zip(scores, judges, strict=True):
             preference = np.array([a.preference for a in judge.judge(shown)], float)
-            own.append(fit_scores(documents, edges[:, 0], edges[:, 1], (1 + preference) / 2).score)
+            own.append(fit_query(documents, edges[:, 0], edges[:, 1], (1 + preference) / 2).score)
     return scores
 
 

@@ -169,3 +169,28 @@ def test_parameters_out_of_range(bad: dict[str, float]) -> None:
 
 def test_no_recipe_can_name_one() -> None:
     assert "simulated" not in JUDGES
+
+
+def test_across_queries_each_document_counts_for_its_own_query() -> None:
+    gains = {("q", "x"): 1.0, ("r", "x"): 0.0, ("q", "y"): 0.0, ("r", "y"): 2.0}
+    judge = SimulatedJudge("j", lambda query, document: gains[query, document], noise=1e-3)
+    assert judge.across
+
+    def preference(*comparison: str) -> float | None:
+        return judge.judge([Comparison(*comparison)])[0].preference
+
+    assert preference("q", "x", "y", "r") == pytest.approx(-1)  # x is worth 1 for q, y is worth 2 for r
+    assert preference("r", "y", "x", "q") == pytest.approx(1)  # the same, shown the other way round
+    assert preference("q", "x", "x", "r") == pytest.approx(1)  # one text, two queries: no tie
+    assert preference("q", "x", "x", "q") == 0  # one text for one query
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from(["x", "y"]), st.sampled_from(["x", "y"]))
+def test_across_queries_only_the_bias_tells_the_orders_apart(seed: int, first: str, second: str) -> None:
+    judge = SimulatedJudge("j", lambda query, document: 0.3 * len(query + document), noise=1.0, seed=seed)
+    shown, swapped = judge.judge([Comparison("q", first, second, "rr"), Comparison("rr", second, first, "q")])
+    assert shown.preference is not None
+    assert swapped.preference == pytest.approx(-shown.preference)
+    within = judge.judge([Comparison("q", first, second)])[0].preference
+    assert within != shown.preference  # another question, another draw

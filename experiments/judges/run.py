@@ -5,7 +5,8 @@ python experiments/judges/run.py --collections FOLDER --cache FOLDER [--only sci
 Reranks the candidates of real questions by the zELO fit of single judges and of votes, and measures nDCG@10. Labels are read
 for measuring only, and for the two systems named "oracle", which are bounds and no method. No question of a test split that
 reports elsewhere is touched: train or dev splits, the training half of collections that have neither. Vectors are kept in the
-cache folder. Writes results.jsonl beside this file and prints the table of README.md.
+cache folder. Writes results.jsonl beside this file and prints the table of README.md; with other
+collections or another number of questions it writes to --out alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from zelo.collections import Collection, open_collection
 from zelo.core.comparison_graph import hamiltonian_cycles, rng_for
 from zelo.core.fusion import min_max_fusion
 from zelo.core.metrics import evaluate_ranking
-from zelo.core.paired_comparison import fit_scores
+from zelo.core.paired_comparison import fit_query
 from zelo.core.pooling import pool
 from zelo.core.reliability import reliabilities, top_agreement, vote_weights
 from zelo.core.significance import bootstrap_interval, paired_randomization_test
@@ -66,7 +67,7 @@ class Case:
 
     def fit(self, prob: FloatArray, weight: FloatArray | None = None) -> FloatArray:
         """Return the scores of the texts."""
-        return fit_scores(len(self.texts), self.edges[:, 0], self.edges[:, 1], prob, weight).score
+        return fit_query(len(self.texts), self.edges[:, 0], self.edges[:, 1], prob, weight).score
 
     def ndcg(self, score: FloatArray) -> float:
         """Return nDCG@10 of the candidates reranked by the scores of the texts; equal scores keep the first stage's order."""
@@ -276,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=list(SPLIT), choices=list(SPLIT))
     parser.add_argument("--questions", type=int, default=150, help="at most so many per collection")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="default results.jsonl beside this file, or nothing with other --only or --questions")
     options = parser.parse_args(arguments)
     encoder = load_encoder(threads=options.threads)
     found: dict[str, Found] = {}
@@ -291,7 +293,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows += rows_of("mean", together)
     shown = table(rows)
     rows += [row for row in rows_of("mean", together, "vote agreement on all pairs") if row["system"] == "vote agreement"]
-    (HERE / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    usual = all(getattr(options, name) == parser.get_default(name) for name in ("only", "questions"))
+    if out := options.out or (HERE / "results.jsonl" if usual else None):
+        out.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     sys.stdout.write(shown + "\n")
     return 0
 

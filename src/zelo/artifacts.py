@@ -6,7 +6,7 @@ corpus.jsonl and queries.jsonl; everything else holds ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,22 @@ class Artifact:
 
 _PAIR = {"query_id": "string", "doc_id_a": "string", "doc_id_b": "string"}
 _DOC = {"query_id": "string", "doc_id": "string"}
+_JUDGMENT = {
+    **_PAIR,
+    "judge": "string",
+    "preference": "double",
+    "given": "double",  # the preference before clamping
+    "shown_first": "string",
+    "status": "string",
+    "reasoning": "string",
+    "prompt_id": "string",
+    "input_tokens": "int64",
+    "output_tokens": "int64",
+    "cost": "double",
+    "seconds": "double",
+    "note": "string",
+    "flags": "string",
+}
 
 ARTIFACTS: dict[str, Artifact] = {
     a.name: a
@@ -39,7 +55,12 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("splits", "splits.tsv", "which questions train and which are reported on: query-id, split"),
         Artifact("vectors", "vectors", "pooled and token vectors of documents/ and queries/, NumPy files"),
         Artifact("candidates", "candidates", "first-stage rankings, TREC runs: bm25, dense, fused"),
-        Artifact("pairs", "pairs/tournament.parquet", "the pairs to judge", {**_PAIR, "shown_first": "string"}),
+        Artifact(
+            "pairs",
+            "pairs/tournament.parquet",
+            "the pairs to judge, and the Hamiltonian cycle each belongs to",
+            {**_PAIR, "shown_first": "string", "cycle": "int16"},
+        ),
         Artifact(
             "graphs",
             "pairs/graphs.parquet",
@@ -61,23 +82,30 @@ ARTIFACTS: dict[str, Artifact] = {
             "judgments",
             "judgments/ensemble.parquet",
             "every judge's answer about every pair, sealed from the journal",
-            {
-                **_PAIR,
-                "judge": "string",
-                "preference": "double",
-                "shown_first": "string",
-                "status": "string",
-                "reasoning": "string",
-                "prompt_id": "string",
-                "tokens": "int64",
-                "cost": "double",
-            },
+            _JUDGMENT,
+        ),
+        Artifact(
+            "swapped",
+            "judgments/swapped.parquet",
+            "some of the pairs again, shown in the other order: how far order sways a judge",
+            _JUDGMENT,
         ),
         Artifact(
             "judges",
             "judgments/judges.parquet",
             "what is known about each judge, without labels",
-            {"judge": "string", "judgments": "int64", "missing": "int64", "ties": "int64", "reliability": "double", "weight": "double"},
+            {
+                "judge": "string",
+                "judgments": "int64",
+                "missing": "int64",
+                "ties": "int64",
+                "reliability": "double",
+                "weight": "double",
+                "order_effect": "double",
+                "order_stderr": "double",
+                "slope": "double",
+                "slope_stderr": "double",
+            },
         ),
         Artifact(
             "agreement",
@@ -94,7 +122,10 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("lessons", "lessons.parquet", "its opinion of them (distilled line)", {**_PAIR, "prob_a": "double", "n_judges": "int32"}),
         Artifact("pairwise_model", "models/pairwise", "the pairwise reranker that learned it (distilled line)"),
         Artifact(
-            "preferences", "preferences.parquet", "the ensemble's opinion of each pair", {**_PAIR, "prob_a": "double", "n_judges": "int32"}
+            "preferences",
+            "preferences.parquet",
+            "the ensemble's opinion of each pair: rows of the score fit (weight, slope and offset are those of its model)",
+            {**_PAIR, "prob_a": "double", "n_judges": "int32", "weight": "double", "slope": "double", "offset": "double"},
         ),
         Artifact(
             "scores", "scores.parquet", "zELO scores", {**_DOC, "score": "double", "stderr": "double", "degree": "int32", "link": "string"}
@@ -110,7 +141,21 @@ ARTIFACTS: dict[str, Artifact] = {
                 "log_likelihood": "double",
                 "components": "int32",
                 "separated": "bool",
+                "dispersion": "double",
             },
+        ),
+        Artifact(
+            "across",
+            "judgments/across.parquet",
+            "every judge's answer to questions across queries: does a answer its query better than b its own?",
+            {"query_id_a": "string", "doc_id_a": "string", "query_id_b": "string", "doc_id_b": "string"}
+            | {name: kind for name, kind in _JUDGMENT.items() if name not in _PAIR},
+        ),
+        Artifact(
+            "offsets",
+            "offsets.parquet",
+            "what to add to the scores of each query so that they are on one scale",
+            {"query_id": "string", "offset": "double", "stderr": "double", "degree": "int32", "component": "int32", "link": "string"},
         ),
         Artifact("targets", "targets.parquet", "calibrated scores in [0, 1]: what the student learns", {**_DOC, "target": "double"}),
         Artifact("model", "models/pointwise", "the pointwise reranker"),
@@ -140,18 +185,63 @@ def write_table(path: Path, artifact: str, columns: Mapping[str, Any]) -> int:
     Raises:
         WorkspaceError: the columns are not those that the artifact declares.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    table = _table(artifact, columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")
+    return int(table.num_rows)
+
+
+def write_parts(path: Path, artifact: str, parts: Iterable[Mapping[str, Any]]) -> int:
+    """Write an artifact's Parquet file part by part, for tables that do not fit into memory; the same parts give the same bytes.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        WorkspaceError: the columns are not those that the artifact declares.
+    """
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    empty = _table(artifact, {name: [] for name in ARTIFACTS[artifact].columns})
+    with pq.ParquetWriter(path, empty.schema, compression="zstd") as writer:
+        for part in parts:
+            table = _table(artifact, part)
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def _table(artifact: str, columns: Mapping[str, Any]) -> Any:
+    import pyarrow as pa
 
     declared = ARTIFACTS[artifact].columns
     if set(columns) != set(declared):
         raise WorkspaceError(f"columns {sorted(columns)} are not {sorted(declared)}", where=ARTIFACTS[artifact].path)
     types: dict[str, Any] = {"bool": pa.bool_(), "double": pa.float64()}
     arrays = [pa.array(columns[name], types.get(kind) or getattr(pa, kind)(), from_pandas=True) for name, kind in declared.items()]
-    table = pa.table(arrays, names=list(declared))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd")
-    return int(table.num_rows)
+    return pa.table(arrays, names=list(declared))
+
+
+def read_codes(path: Path, artifact: str, name: str) -> tuple[Any, list[str]]:
+    """Read a column of strings as places [rows] in a list of its different values, in order of appearance: small where few differ.
+
+    Raises:
+        InputError: the file is not Parquet or lacks the column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        column = pq.read_table(path, columns=[name])[name].combine_chunks().dictionary_encode()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        what = f"no column {name!r} of {ARTIFACTS[artifact].path} ({error})"
+        raise InputError(what, where=str(path), remedy="delete it and run again") from error
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return column.indices.to_numpy(zero_copy_only=False), column.dictionary.to_pylist()
 
 
 def read_table(path: Path, artifact: str, names: Sequence[str] | None = None) -> Columns:

@@ -6,7 +6,8 @@ ZeloError                   base of all; the command line prints it and exits wi
     WorkspaceError          a workspace folder is missing, not one of ours, or not writable
     MissingExtraError       an optional dependency is not installed (also an ImportError)
     ConvergenceError        a fit did not reach its tolerance (also an ArithmeticError)
-    JudgeError              too many judgments are missing to go on
+    JudgeError              a judge cannot go on: too many judgments are missing, no right to ask, the budget is spent
+    RetryError              one call failed and may work when repeated; never reaches the user
 """
 
 from __future__ import annotations
@@ -46,4 +47,26 @@ class ConvergenceError(ZeloError, ArithmeticError):
 
 
 class JudgeError(ZeloError):
-    """Too many judgments are missing to go on."""
+    """A judge cannot go on: too many judgments are missing, no right to ask, the budget is spent."""
+
+
+class RetryError(ZeloError):
+    """One call failed and may work when repeated.
+
+    `after` is how many seconds the server asks to wait, None if it does not say. `limited` says that the server refused because
+    of its limits: fewer calls at once are the remedy. `input_tokens` and `cost` are what the failed call took, if it was billed.
+    `sent` says that the request went out and no reply came: it may be billed, and nobody knows for how much.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        after: float | None = None,
+        limited: bool = False,
+        input_tokens: int = 0,
+        cost: float = 0.0,
+        sent: bool = False,
+    ) -> None:
+        super().__init__(what)
+        self.after, self.limited, self.input_tokens, self.cost, self.sent = after, limited, input_tokens, cost, sent

@@ -8,8 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-Advance = Callable[[int, int], None]
-"""Called with (done, total), as often as one likes."""
+
+class Advance(Protocol):
+    """Reports how far a piece of work is; may be called as often as one likes."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None:
+        """Show `done` of `total`, with a few words more."""
+        ...
+
 
 PLAIN_INTERVAL = 10.0  # seconds between plain lines
 
@@ -31,7 +37,7 @@ class Silent:
 
     def task(self, name: str) -> Advance:
         """Begin a piece of work."""
-        return lambda done, total: None
+        return lambda done, total, detail="": None
 
     def note(self, text: str) -> None:
         """Show nothing."""
@@ -48,12 +54,12 @@ class Plain:
         """Begin a piece of work; the first line comes after 10 seconds."""
         start = last = self._clock()
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: int, total: int, detail: str = "") -> None:
             nonlocal last
             now = self._clock()
             if now - last >= PLAIN_INTERVAL:
                 last = now
-                self.note(f"  {name}: {done:,} of {total:,} ({now - start:.0f} s)")
+                self.note(f"  {name}: {done:,} of {total:,} ({now - start:.0f} s{f', {detail}' if detail else ''})")
 
         return advance
 
@@ -69,13 +75,16 @@ class _Bars:
         from rich.progress import Progress as RichProgress
 
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bars = RichProgress(*columns, console=Console(stderr=True), transient=True)
+        detail = TextColumn("{task.fields[detail]}", markup=False)
+        self.bars = RichProgress(*columns, detail, console=Console(stderr=True), transient=True, refresh_per_second=4)
 
     def task(self, name: str) -> Advance:
-        handle = self.bars.add_task(name, total=None)
+        from rich.markup import escape
 
-        def advance(done: int, total: int) -> None:
-            self.bars.update(handle, completed=done, total=total, visible=done < total)
+        handle = self.bars.add_task(escape(name), total=None, detail="")
+
+        def advance(done: int, total: int, detail: str = "") -> None:
+            self.bars.update(handle, completed=done, total=total, visible=done < total, detail=detail)
 
         return advance
 

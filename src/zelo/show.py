@@ -75,7 +75,7 @@ def explain_document(workspace: Workspace, query: str, doc_id: str) -> Iterator[
     judges_named = ", ".join(f"{judge} (weight {weight:.2f})" for judge, weight in weights.items())
     yield f"score {score:+.2f} ± {1.96 * stderr:.2f} (95 %), from {degree} comparisons of {judges_named}"
     yield "each judge: > 0 prefers this document, < 0 the other; the ensemble: probability that this one is better"
-    pooled = {tuple(sorted((row["doc_id_a"], row["doc_id_b"]))): row for row in preferences}
+    pooled = _by_pair(preferences)
     for pair, row in sorted(pooled.items(), key=lambda item: _toward(item[1], doc_id)):
         other = pair[0] if pair[1] == doc_id else pair[1]
         said = []
@@ -88,6 +88,19 @@ def explain_document(workspace: Workspace, query: str, doc_id: str) -> Iterator[
                 )
         against = f"{scores[other][0]:+.2f}" if other in scores else "?"
         yield f"  {_toward(row, doc_id):.2f}  {', '.join(said)}  against {against}  {_short(documents.get(other), other)}"
+
+
+def _by_pair(preferences: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """One row per pair: a pair of several rows, say one per judge, has their weighted mean."""
+    pairs: dict[tuple[str, ...], dict[str, Any]] = {}
+    mass: dict[tuple[str, ...], float] = {}
+    for row in preferences:
+        pair = tuple(sorted((row["doc_id_a"], row["doc_id_b"])))
+        before, weight = mass.get(pair, 0.0), float(row["weight"])
+        mass[pair] = before + weight
+        prob = (before * pairs[pair]["prob_a"] + weight * row["prob_a"]) / mass[pair] if before else row["prob_a"]
+        pairs[pair] = {**row, "prob_a": prob}
+    return pairs
 
 
 def _toward(row: dict[str, Any], doc_id: str) -> float:

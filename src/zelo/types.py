@@ -76,7 +76,8 @@ class Judgment:
     """One answer of one judge about one pair, or the record that there was none.
 
     `preference` is in [-1, 1], positive when document a is better **whatever order was shown**;
-    None when there is no usable answer, and None never becomes a vote or a tie.
+    None when there is no usable answer, and None never becomes a vote or a tie. Tokens and cost (US dollars) are of this answer;
+    `seconds` it took; `note` says how it was read or what went wrong, `flags` what in the texts looks like an attempt to sway it.
     """
 
     query_id: str
@@ -88,8 +89,12 @@ class Judgment:
     status: Status = "ok"
     reasoning: str = ""
     prompt_id: str = ""
-    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
     cost: float = 0.0
+    seconds: float = 0.0
+    note: str = ""
+    flags: str = ""
 
     def __post_init__(self) -> None:
         if (self.preference is None) == (self.status == "ok"):
@@ -136,7 +141,7 @@ class FittedScore:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A calibrated score in [0, 1], comparable across queries: what a pointwise reranker learns."""
+    """A calibrated score in [0, 1], what a pointwise reranker learns; comparable across queries with calibrate.scale = "across"."""
 
     query_id: str
     doc_id: str

@@ -1,16 +1,23 @@
 """Who compares documents. One more judge is one more file with a `judge` method, and one line in `JUDGES`.
 
+Language models go by a name of another form (`FORMS`), and so does a judge of your own in Python: see docs/judges.md.
+
 A judge sees what is shown, a query and two texts in an order, and never the stored names or order.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
-from zelo.errors import RecipeError
+from zelo.errors import RecipeError, ZeloError
 from zelo.types import Status
 
 if TYPE_CHECKING:
@@ -18,15 +25,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zelo.encoders.similarity import LexicalStatistics, VectorBank
+    from zelo.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a judge is shown: which of two texts answers the query better?"""
+    """What a judge is shown: which of two texts answers the query better?
+
+    With `second_query` the comparison goes across queries: does the first text answer `query` better than the second answers
+    `second_query`? Only judges whose `across` is true are asked such questions.
+    """
 
     query: str
     first: str
     second: str
+    second_query: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +47,34 @@ class Answer:
     """What a judge says.
 
     `preference` in [-1, 1] is positive when the text shown **first** is better, 0 is a tie, None is no usable answer, and
-    then `status` says why. `tokens` and `cost` (US dollars) are what the answer took.
+    then `status` says why and `note` says it in words.
+
+    Attributes:
+        preference: in [-1, 1] or None.
+        status: "ok" exactly when there is a preference.
+        reasoning: what the judge wrote before it decided.
+        input_tokens: tokens read, as billed.
+        output_tokens: tokens written, as billed.
+        cost: US dollars.
+        seconds: from sending to the whole answer.
+        note: how the answer was read ("schema", "json", "tag", "logprobs"), or what went wrong.
+        flags: what looks like an attempt to sway the judge in the texts, comma-separated names; "" is nothing.
     """
 
     preference: float | None
     status: Status = "ok"
     reasoning: str = ""
-    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
     cost: float = 0.0
+    seconds: float = 0.0
+    note: str = ""
+    flags: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written."""
+        return self.input_tokens + self.output_tokens
 
 
 @runtime_checkable
@@ -53,6 +86,29 @@ class Judge(Protocol):
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Answer]:
         """Answer every comparison, in order; comparisons of one query come together in one call."""
+        ...
+
+
+@runtime_checkable
+class RemoteJudge(Protocol):
+    """A judge behind a network: asked about one comparison at a time, many at once, each attempt limited, paid and recorded.
+
+    Who writes one for an SDK of their own needs nothing but `attempt`: retries, limits, budget and journal are the caller's.
+    """
+
+    name: str
+    prompt_id: str
+
+    async def attempt(self, comparison: Comparison) -> Answer:
+        """Ask once.
+
+        Returns:
+            The answer, also an unusable one (status refused, truncated, unparsable, failed), with what it took.
+
+        Raises:
+            RetryError: it may work when asked again, `after` seconds from now if the server says so.
+            JudgeError: it will not work for any comparison (no right, no such model): the run stops.
+        """
         ...
 
 
@@ -86,24 +142,119 @@ JUDGES: Mapping[str, KnownJudge] = {
 }
 """By name. All run offline with the small encoder."""
 
+FORMS: Mapping[str, str] = {
+    "openai:MODEL": "a model of OpenAI, key in OPENAI_API_KEY",
+    "anthropic:MODEL": "a model of Anthropic, key in ANTHROPIC_API_KEY",
+    "gemini:MODEL": "a model of Google, key in GEMINI_API_KEY",
+    "openrouter:MODEL": "any model that OpenRouter has, key in OPENROUTER_API_KEY",
+    "http://localhost:8080/v1#MODEL": "any server that speaks OpenAI's chat completions: llama.cpp, vLLM, SGLang, Ollama, ...",
+    "https://HOST/v1#MODEL": "the same elsewhere, key in ZELO_API_KEY (Azure: AZURE_OPENAI_API_KEY)",
+    "python:MODULE:FUNCTION": "a judge of your own: a function that is given the recipe and returns it",
+}
+"""Forms of names of judges that go by something outside: language models, and Python."""
 
-def known_judge(name: str) -> str:
-    """Return the name of a judge of the ensemble.
+_PYTHON = re.compile(r"python:([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+
+
+def known_judge(name: str, recipe: Recipe | None = None) -> str:
+    """Return the name of a judge of the ensemble. Opens nothing, and looks for no key.
+
+    Args:
+        name: one of `JUDGES`, or of a form of `FORMS`.
+        recipe: if given, a language model's prompt is looked at too.
 
     Raises:
-        RecipeError: no such judge. The simulated ones are not here: they read labels, and are built by tests and experiments.
+        RecipeError: no such judge, or no such form. The simulated ones are not here: they read labels, and are built by tests and
+            experiments.
+        InputError: its prompt is none.
     """
-    if name not in JUDGES:
-        raise RecipeError(f"no judge {name!r}", where="judge.ensemble", remedy=f"judges: {', '.join(JUDGES)}")
-    return name
+    if name in JUDGES:
+        return name
+    kind, colon, _ = name.partition(":")
+    if kind == "python" and colon:
+        if not _PYTHON.fullmatch(name):
+            raise RecipeError(f"no judge {name!r}", where="judge.ensemble", remedy="write python:module:function, dots within the module")
+        return name
+    from zelo.language_models.names import is_model_name, parse_name
+
+    if colon and is_model_name(name):
+        parse_name(name)
+        if recipe is not None:
+            from zelo.judges.llm import prompters
+
+            prompters(name, recipe)
+        return name
+    kinds = {form.partition(":")[0]: form for form in FORMS}
+    near = difflib.get_close_matches(kind, [*JUDGES, *kinds], n=1, cutoff=0.6)
+    hint = f"did you mean {kinds.get(near[0], near[0])}? " if near else ""
+    raise RecipeError(f"no judge {name!r}", where="judge.ensemble", remedy=f"{hint}judges: {', '.join([*JUDGES, *FORMS])}")
 
 
-def make_judge(name: str, materials: Materials) -> Judge:
+def lacks_price(name: str, recipe: Recipe) -> bool:
+    """Whether a judge is a language model of somebody else's whose price the recipe does not say."""
+    from zelo.language_models.names import is_model_name, parse_name
+    from zelo.language_models.transport import loopback
+
+    if not is_model_name(name) or loopback(urlsplit(parse_name(name).base).hostname or ""):
+        return False
+    model = recipe.judge.models.get(name)
+    return model is None or not (model.input_price and model.output_price)
+
+
+def make_judge(name: str, materials: Materials, recipe: Recipe | None = None) -> Judge | RemoteJudge:
     """Build a judge of the ensemble by name.
 
+    Args:
+        name: one of `JUDGES`, or of a form of `FORMS`.
+        materials: what offline judges are made from.
+        recipe: what judges of another form are made from; None = the defaults.
+
     Raises:
-        RecipeError: no such judge.
+        RecipeError: no such judge; a prompt that does not fit; a function of your own that is not there or returns something else.
+        JudgeError: a language model that cannot be asked, for lack of a key for example.
     """
-    module, _, function = JUDGES[known_judge(name)].maker.partition(":")
+    if known_judge(name) in JUDGES:
+        return _offline(name, materials)
+    from zelo.recipe import Recipe
+
+    recipe = Recipe() if recipe is None else recipe
+    if name.startswith("python:"):
+        return _own(name, recipe)
+    from zelo.judges.llm import language_model
+
+    return language_model(name, recipe)
+
+
+def _offline(name: str, materials: Materials) -> Judge:
+    module, _, function = JUDGES[name].maker.partition(":")
     judge: Judge = getattr(importlib.import_module(module), function)(materials)
+    return judge
+
+
+def _own(name: str, recipe: Recipe) -> Judge | RemoteJudge:
+    """Call the user's function; its module may lie in the current folder, as with `python -m`."""
+    _, module, function = name.split(":")
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        judge = getattr(importlib.import_module(module), function)(recipe)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise RecipeError(
+            f"{name} cannot be made: {error}", where="judge.ensemble", remedy="check the names; pip install its package"
+        ) from error
+    except ZeloError:
+        raise
+    except Exception as error:  # of the user's function, or because it takes other arguments
+        what = f"{name} cannot be made: {type(error).__name__}: {error}"
+        raise RecipeError(what, where="judge.ensemble", remedy="it is called with one argument, the recipe") from error
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+    if not isinstance(judge, Judge | RemoteJudge):
+        what = f"{name} returned {type(judge).__name__}, which is no judge"
+        raise RecipeError(
+            what, where="judge.ensemble", remedy="it needs name, prompt_id, and judge(comparisons) or async attempt(comparison)"
+        )
     return judge

@@ -25,6 +25,9 @@ class RetrievalJudge:
     shown for the query in one call.
     """
 
+    sees_whole_queries = True
+    """It is shown what it has answered before too, so that a later round of a few pairs is measured against all texts of the query."""
+
     def __init__(self, name: str, similarity: Similarity, identity: str = "") -> None:
         """Judge under a name, by a similarity; `identity` says what the similarity was made from."""
         self.name = name

@@ -60,8 +60,11 @@ class SimulatedJudge:
 
     It prefers the first document when the total is positive. The draw belongs to the query and the two texts, whichever is
     shown first, so that only `order_bias` tells the two orders apart; a failure belongs to the comparison as shown. All draws
-    depend on seed, judge and texts alone, not on the batch, the order of calls or the process.
+    depend on seed, judge and texts alone, not on the batch, the order of calls or the process. Across queries it weighs each
+    document's gain for its own query.
     """
+
+    across = True
 
     def __init__(
         self,
@@ -109,14 +112,14 @@ class SimulatedJudge:
         self._correlation, self._seed = correlation, seed
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Answer]:
-        """Answer every comparison; identical texts tie.
+        """Answer every comparison; identical texts tie, unless they are shown for different queries.
 
         Raises:
             InputError: a query that the labels do not name.
         """
-        pairs = [c if c.first <= c.second else Comparison(c.query, c.second, c.first) for c in comparisons]
+        pairs = [c if _in_order(c) else _swapped(c) for c in comparisons]
         sign = np.array([1.0 if p is c else -1.0 for p, c in zip(pairs, comparisons, strict=True)])
-        difference = np.array([self._gain(c.query, c.first) - self._gain(c.query, c.second) for c in comparisons])
+        difference = np.array([self._gain(c.query, c.first) - self._gain(_query_of_second(c), c.second) for c in comparisons])
         total = difference * self.logits_per_gain + self._bias + sign * self._noise(contents(pairs))
         failed = self._uniform(f"failure {self.name}", contents(comparisons))
         answers = []
@@ -124,7 +127,7 @@ class SimulatedJudge:
             if chance < self._failure_rate:
                 kind = _FAILURES[min(int(chance / self._failure_rate * len(_FAILURES)), len(_FAILURES) - 1)]
                 answers.append(Answer(None, kind))
-            elif abs(logits) < self._tie or comparison.first == comparison.second:
+            elif abs(logits) < self._tie or (comparison.query, comparison.first) == (_query_of_second(comparison), comparison.second):
                 answers.append(Answer(0.0))
             else:
                 answers.append(Answer(float(np.tanh(logits / 2) if self._soft else np.sign(logits))))
@@ -141,6 +144,19 @@ class SimulatedJudge:
         key = hashlib.blake2b(f"{self._seed}\0{purpose}".encode("utf-8", "surrogatepass"), digest_size=32).digest()
         draws = [int.from_bytes(hashlib.blake2b(name, digest_size=8, key=key).digest(), "little") for name in names]
         return (np.array(draws, np.float64) // 2.0**12 + 0.5) / 2.0**52
+
+
+def _query_of_second(comparison: Comparison) -> str:
+    return comparison.query if comparison.second_query is None else comparison.second_query
+
+
+def _swapped(c: Comparison) -> Comparison:
+    """The same comparison with the second text first; across queries each text keeps its query."""
+    return Comparison(_query_of_second(c), c.second, c.first, None if c.second_query is None else c.query)
+
+
+def _in_order(c: Comparison) -> bool:
+    return (c.first, c.query) <= (c.second, _query_of_second(c))
 
 
 class _Lookup:

@@ -15,6 +15,7 @@ import numpy as np
 from zelo.artifacts import Columns, read_table
 from zelo.collections.beir import read_queries
 from zelo.pipeline import Context, stages
+from zelo.report.judging import Audit, audit_judges
 from zelo.report.measured import JUDGES, STUDENT, Measured, find, first_measure, in_order, read_labels, read_measured
 from zelo.report.verdict import Verdict, decide
 
@@ -162,6 +163,11 @@ class Facts:
         return [[found.get((a, b), found.get((b, a), float("nan"))) for b in names] for a in names]
 
     @cached_property
+    def audit(self) -> Audit:
+        """What the judges' answers say about them."""
+        return audit_judges(self.context.read, self.recipe.ingest.test_split)
+
+    @cached_property
     def graphs(self) -> Columns:
         """Health of the comparison graphs."""
         return read_table(self.context.read("graphs"), "graphs")
@@ -201,6 +207,8 @@ def _spent(path: Path) -> dict[str, tuple[int, float]]:
     """Tokens and dollars per judge; only these columns are read, a big run has millions of judgments."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=["judge", "tokens", "cost"])
-    sums = table.group_by("judge").aggregate([("tokens", "sum"), ("cost", "sum")]).to_pydict()
-    return {j: (int(t or 0), float(c or 0.0)) for j, t, c in zip(sums["judge"], sums["tokens_sum"], sums["cost_sum"], strict=True)}
+    names = ("input_tokens", "output_tokens", "cost")
+    table = pq.read_table(path, columns=["judge", *names])
+    sums = table.group_by("judge").aggregate([(name, "sum") for name in names]).to_pydict()
+    rows = zip(sums["judge"], *(sums[f"{name}_sum"] for name in names), strict=True)
+    return {judge: (int(read or 0) + int(written or 0), float(cost or 0.0)) for judge, read, written, cost in rows}

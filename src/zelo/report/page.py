@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from zelo.artifacts import read_table
+from zelo.core.audit import OUTLIER
+from zelo.judges import JUDGES
 from zelo.pipeline import Context
 from zelo.recipe import to_toml
 from zelo.report import figures
@@ -51,6 +53,8 @@ def render(context: Context) -> str:
         alpha=ALPHA,
         judged_measure=next((m for m in facts.measures if m.startswith("judged@")), None),
         agreement_measures=(KENDALL, PAIRWISE),
+        offline_judges=tuple(JUDGES),
+        outlier_bound=OUTLIER,
         systems_axis=_systems_axis(facts),
         gain_bars=figures.gain_bars(facts.gains, {q: clean(t) for q, t in facts.query_texts.items()}) if facts.gains else None,
         strip=_strip(facts, examples),

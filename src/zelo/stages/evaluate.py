@@ -43,13 +43,18 @@ def run(context: Context) -> Outcome:
     rows = [row for measure in values for row in compare(values, measure, split, settings.resamples, seed)]
     agreement = agree_with_labels(runs, qrels)
     rows += [_mean(agreement[m][s], s, m, split, settings.resamples, seed) for m in agreement for s in agreement[m]]
-    notes = () if qrels else (f"no test question has labels in qrels/{split}.tsv: nothing was measured",)
+    notes = [] if qrels else [f"no test question has labels in qrels/{split}.tsv: nothing was measured"]
+    empty = sum(not runs["fused"].get(q) for q in qrels) if "fused" in runs else 0
+    if empty:
+        notes.append(f"{empty:,} of {len(qrels):,} test queries without candidates: they count 0 for every system")
     table: Columns = {"system": [], "measure": [], "query_id": [], "value": []}
     for line in _per_query({**values, **agreement}):
         for name, value in zip(table, line, strict=True):
             table[name].append(value)
     count = write_table(context.write("per_query"), "per_query", table)
-    return Outcome({"metrics": write_measured(context.write("metrics"), rows), "per_query": count, "queries": len(qrels)}, notes=notes)
+    return Outcome(
+        {"metrics": write_measured(context.write("metrics"), rows), "per_query": count, "queries": len(qrels)}, notes=tuple(notes)
+    )
 
 
 def read_runs(folders: Sequence[Path], query_ids: Mapping[str, object]) -> Runs:

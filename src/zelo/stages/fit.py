@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from zelo.artifacts import Columns, read_table, write_table
-from zelo.core.groups import group_rows
-from zelo.core.paired_comparison import fit_scores
+from zelo.artifacts import read_table
+from zelo.core.dispersion import LEAST, MOST
+from zelo.fitting import dispersion_of, fit_parquet
 from zelo.pipeline import Context, Outcome
-from zelo.stages.inputs import number_documents
 
 
 def run(context: Context) -> Outcome:
     """Write scores.parquet and fits.parquet."""
     settings = context.recipe.fit
-    preferences = read_table(context.read("preferences"), "preferences")
-    copies = _copies(context)
-    scores: Columns = {name: [] for name in ("query_id", "doc_id", "score", "stderr", "degree", "link")}
-    fits: Columns = {name: [] for name in ("query_id", "iterations", "gradient_norm", "log_likelihood", "components", "separated")}
-    groups = group_rows(preferences["query_id"])
-    advance = context.progress.task("fitting")
-    for done, (query_id, rows) in enumerate(groups.items(), 1):
-        doc_ids, first, second = number_documents(preferences, rows)
-        fit = fit_scores(
-            len(doc_ids),
-            first,
-            second,
-            preferences["prob_a"][rows],
-            preferences["n_judges"][rows].astype(np.float64),
-            link=settings.link,
-            prior_sd=settings.prior_sd or None,
-        )
-        for name in ("iterations", "gradient_norm", "log_likelihood", "components", "separated"):
-            fits[name].append(getattr(fit, name))
-        fits["query_id"].append(query_id)
-        for n, doc_id in enumerate(doc_ids):
-            for named in (doc_id, *copies.get((query_id, doc_id), ())):
-                row = (query_id, named, fit.score[n], fit.stderr[n], fit.degree[n], fit.link)
-                for column, value in zip(scores.values(), row, strict=True):
-                    column.append(value)
-        advance(done, len(groups))
-    total = write_table(context.write("scores"), "scores", scores)
-    write_table(context.write("fits"), "fits", fits)
-    notes = (f"{sum(fits['separated']):,} of {len(groups):,} queries are separated: without the prior their scores would be infinite",)
-    return Outcome({"scores": total, "queries": len(groups)}, notes=notes if any(fits["separated"]) else ())
+    prior_sd = settings.prior_sd or None
+    estimated = settings.dispersion == "estimated"
+    found = dispersion_of(context.read("preferences"), link=settings.link, prior_sd=prior_sd) if estimated else None
+    totals = fit_parquet(
+        context.read("preferences"),
+        context.write("scores"),
+        context.write("fits"),
+        link=settings.link,
+        prior_sd=prior_sd,
+        copies=_copies(context),
+        dispersion=found.value if found else None,
+        advance=context.progress.task("fitting"),
+    )
+    notes = [_dispersion_note(found.value)] if found else []
+    if totals.separated:
+        notes.append(f"{totals.separated:,} of {totals.queries:,} queries are separated: without the prior their scores would be infinite")
+    if totals.disconnected:
+        what = "some of their documents were never compared, directly or through others: scores of different groups do not compare"
+        notes.append(f"{totals.disconnected:,} of {totals.queries:,} queries are disconnected, {what}")
+    return Outcome({"scores": totals.scores, "queries": totals.queries}, notes=tuple(notes))
 
 
-def _copies(context: Context) -> dict[tuple[str, str], list[str]]:
-    """Return (query_id, judged doc_id) -> candidates with the same text, which share its score."""
+def _dispersion_note(value: float) -> str:
+    """What the estimate means for the standard errors."""
+    if value <= LEAST:
+        return f"dispersion {value:.2f} (the least that is believed): answers scatter far less than votes would"
+    if value >= MOST:
+        return f"dispersion {value:.0f} (the most that is believed): answers scatter far more than votes would"
+    return f"dispersion {value:.2f}: a weight of 1 counts as {1 / value:.2f} independent comparisons"
+
+
+def _copies(context: Context) -> dict[str, dict[str, list[str]]]:
+    """Return query_id -> judged doc_id -> candidates with the same text, which share its score."""
     rows = read_table(context.read("duplicates"), "duplicates")
-    copies: dict[tuple[str, str], list[str]] = {}
+    copies: dict[str, dict[str, list[str]]] = {}
     for query_id, doc_id, same_as in zip(rows["query_id"], rows["doc_id"], rows["same_as"], strict=True):
-        copies.setdefault((query_id, same_as), []).append(doc_id)
+        copies.setdefault(query_id, {}).setdefault(same_as, []).append(doc_id)
     return copies

@@ -6,14 +6,30 @@ import numpy as np
 
 from zelo.artifacts import Columns, write_table
 from zelo.collections.trec import read_run
-from zelo.core.comparison_graph import graph_stats, hamiltonian_cycles, rng_for
-from zelo.errors import InputError
+from zelo.core.comparison_graph import IntArray, graph_stats, hamiltonian_cycles, rng_for
+from zelo.core.designs import draw_pairs
+from zelo.errors import InputError, RecipeError
 from zelo.pipeline import Context, Outcome
+from zelo.recipe import Pairs as Settings
+from zelo.recipe import Recipe
 from zelo.stages import inputs
+from zelo.stages.rounds import first_round
+
+
+def check(recipe: Recipe) -> None:
+    """Raise RecipeError where the comparisons of an adaptive design would not pay for its first round, or nobody plays its rounds."""
+    candidates, settings = recipe.retrieve.candidates, recipe.pair
+    least = first_round(candidates, settings)
+    if settings.design == "adaptive" and recipe.line == "distilled":
+        what = 'pair.design = "adaptive" is for line = "direct": in the distilled line the pairwise model judges all tournament pairs'
+        raise RecipeError(what, remedy='set pair.design = "cycles", or line = "direct"')
+    if settings.design == "adaptive" and settings.comparisons < least:
+        what = f"pair.comparisons = {settings.comparisons} is less than the {least} pairs in which {candidates} candidates are all compared"
+        raise RecipeError(what, remedy=f"use at least {least}, or fewer candidates (retrieve.candidates)")
 
 
 def run(context: Context) -> Outcome:
-    """Write pairs/tournament.parquet, graphs.parquet and duplicates.parquet; in the distilled line also pairs/teaching.parquet.
+    """Write pairs/tournament.parquet, pairs/graphs.parquet, pairs/duplicates.parquet; in the distilled line pairs/teaching.parquet.
 
     Raises:
         InputError: there is nothing to compare.
@@ -21,8 +37,8 @@ def run(context: Context) -> Outcome:
     texts = inputs.documents(context)
     split_of = inputs.splits(context.read("splits"))
     candidates = read_run(context.read("candidates") / "fused.trec")
-    pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first")}
-    teaching: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first", "cycle")}
+    pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first", "cycle")}
+    teaching: Columns = {name: [] for name in pairs}
     graphs: dict[str, list[object]] = {}
     duplicates: Columns = {name: [] for name in ("query_id", "doc_id", "same_as")}
     judged = [q for q, split in split_of.items() if split == "train" or context.recipe.pair.queries == "all"]
@@ -34,10 +50,12 @@ def run(context: Context) -> Outcome:
             if first != candidate.doc_id:
                 _append(duplicates, query_id=query_id, doc_id=candidate.doc_id, same_as=first)
         doc_ids = list(kept.values())
-        edges = hamiltonian_cycles(len(doc_ids), context.recipe.pair.degree, rng_for(context.recipe.seed, query_id, "pair"))
-        for i, j in edges.tolist():
+        edges = _draw(len(doc_ids), context.recipe.pair, rng_for(context.recipe.seed, query_id, "pair"))
+        complete = 2 * len(edges) == len(doc_ids) * (len(doc_ids) - 1)
+        for row, (i, j) in enumerate(edges.tolist()):
             a, b = sorted((doc_ids[i], doc_ids[j]))
-            _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if doc_ids[i] == a else "b")
+            side = "a" if doc_ids[i] == a else "b"
+            _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
         if split_of[query_id] == "train":
             _draw_teaching(teaching, query_id, doc_ids, context)
         stats = graph_stats(len(doc_ids), edges)
@@ -64,6 +82,13 @@ def _draw_teaching(teaching: Columns, query_id: str, doc_ids: list[str], context
     for i, j in zip(first[chosen].tolist(), second[chosen].tolist(), strict=True):
         a, b = sorted((doc_ids[i], doc_ids[j]))
         _append(teaching, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if rng.random() < 0.5 else "b", cycle=0)
+
+
+def _draw(documents: int, settings: Settings, rng: np.random.Generator) -> IntArray:
+    """Pairs [m, 2], the first shown first: all of them, or those of the first round."""
+    if settings.design == "cycles":
+        return hamiltonian_cycles(documents, settings.degree, rng)
+    return draw_pairs(documents, first_round(documents, settings), rng)
 
 
 def _append(columns: Columns, **row: object) -> None:

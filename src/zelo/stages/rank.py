@@ -21,7 +21,7 @@ def run(context: Context) -> Outcome:
     advance = context.progress.task("reranking")
     for done, query_id in enumerate(test, 1):
         doc_ids = [c.doc_id for c in candidates.get(query_id, [])][: context.recipe.rank.depth]
-        scores = reranker.score(query_texts[query_id], [texts[d] for d in doc_ids]).tolist()
+        scores = reranker.score(query_texts[query_id], [texts[d] for d in doc_ids]).tolist() if doc_ids else []
         rankings[query_id] = best_first(query_id, doc_ids, scores)
         advance(done, len(test))
     folder = context.write("rankings")

@@ -41,7 +41,11 @@ def external(recipe: Recipe) -> dict[str, str]:
 
 
 def run(context: Context) -> Outcome:
-    """Write candidates/<leg>.trec of every leg, and fused.trec."""
+    """Write candidates/<leg>.trec of every leg, and fused.trec.
+
+    Raises:
+        InputError: no document was found for any question.
+    """
     settings = context.recipe.retrieve
     documents = list(read_corpus(context.read("corpus")))
     queries = list(read_queries(context.read("queries")))
@@ -56,9 +60,11 @@ def run(context: Context) -> Outcome:
             for name, rankings in found.items():
                 runs[name][query_id] = rankings[query_id][: settings.candidates]
         advance(min(start + _BLOCK, len(queries)), len(queries))
-    empty = [q for q, ranking in runs["fused"].items() if not ranking]
+    empty = sum(not ranking for ranking in runs["fused"].values())
+    if empty == len(queries):
+        raise InputError("no document was found for any question", where=context.recipe.ingest.collection, remedy="add a leg")
     if empty:
-        raise InputError("no document was found for this question", where=f"query {empty[0]}", remedy="remove the question, or add a leg")
+        notes.append(f"{empty:,} of {len(queries):,} queries without candidates: skipped")
     folder = context.write("candidates")
     folder.mkdir()
     for name, rankings in runs.items():

@@ -1,0 +1,1 @@
+"""What the judges' answers say about the judges (`zelo judge --audit`). The statistics are in `core.audit`."""

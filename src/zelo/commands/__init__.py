@@ -1,0 +1,1 @@
+"""The commands, a file for each kind. `zelo.cli` puts them together."""

@@ -1,0 +1,78 @@
+"""Commands that make a workspace and run its stages."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from zelo.commands.base import SET, WORKSPACE, changed, line, load_recipe, open_workspace, run_stages
+
+DEMO_WORKSPACE = "workspaces/demo"
+
+
+@click.command()
+@WORKSPACE
+@click.option("--collection", help="A BEIR folder, or python_docs or synthetic.")
+@click.option("--recipe", "recipe_name", default="demo", show_default=True, help="The name of a recipe, or a TOML file.")
+@SET
+def new(workspace: Path, collection: str | None, recipe_name: str, settings: tuple[str, ...]) -> None:
+    """Make a workspace: a folder with a recipe."""
+    from zelo import runner
+    from zelo.collections import open_collection
+    from zelo.workspace import Workspace
+
+    recipe = changed(load_recipe(recipe_name), settings, collection)
+    open_collection(recipe.ingest.collection)  # a typing error should not wait for the run
+    runner.check(recipe)
+    Workspace.create(workspace, recipe)
+    click.echo(f"{workspace}: made, with every parameter in {workspace / 'recipe.toml'}. Next: zelo run {shlex.quote(str(workspace))}")
+
+
+@click.command()
+@WORKSPACE
+@click.option("--from", "start", metavar="STAGE", help="First stage to consider.")
+@click.option("--to", "stop", metavar="STAGE", help="Last stage to consider.")
+@click.option("--force", multiple=True, metavar="STAGE", help="Run a stage even if it is done; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and why.")
+@SET
+def run(workspace: Path, start: str | None, stop: str | None, force: tuple[str, ...], dry_run: bool, settings: tuple[str, ...]) -> None:
+    """Run the stages that are not done."""
+    run_stages(workspace, start=start, stop=stop, force=force, dry_run=dry_run, settings=settings)
+
+
+@click.command()
+@WORKSPACE
+def status(workspace: Path) -> None:
+    """Show every stage: done or why not, rows, seconds, cost."""
+    from zelo import runner
+
+    opened = open_workspace(workspace)
+    for state in runner.status(opened):
+        click.echo(line(state, state.entry if state.done else None))
+
+
+@click.command()
+@click.option("--workspace", type=click.Path(path_type=Path), default=Path(DEMO_WORKSPACE), show_default=True, help="Where to work.")
+@SET
+def demo(workspace: Path, settings: tuple[str, ...]) -> None:
+    """From the standard library's docstrings to a reranker and a report, offline."""
+    from zelo.workspace import Workspace
+
+    if not (workspace / "recipe.toml").is_file():
+        Workspace.create(workspace, changed(load_recipe("demo"), settings))
+    run_stages(workspace, settings=settings)
+
+
+def stage_command(name: str, summary: str) -> click.Command:
+    """Make the command that runs one stage."""
+
+    @click.command(name, help=f"Stage: {summary}.")
+    @WORKSPACE
+    @click.option("--force", is_flag=True, help="Run it even if it is done.")
+    @SET
+    def command(workspace: Path, force: bool, settings: tuple[str, ...]) -> None:
+        run_stages(workspace, start=name, stop=name, force=(name,) if force else (), settings=settings)
+
+    return command

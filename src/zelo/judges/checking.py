@@ -1,0 +1,86 @@
+"""What judges of the user's own return and say: no answer that is none gets into the journal, and no key into an error."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import re
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import get_args
+
+from zelo.errors import JudgeError, ZeloError
+from zelo.judges import Answer, Comparison, RemoteJudge
+from zelo.types import Status
+
+_SECRET_NAME = re.compile(r".*_(API_KEY|TOKEN|SECRET)", re.I)
+_SECRET_LENGTH = 8
+"""Shorter values are words that may stand in any message."""
+_LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]{6,}")
+
+
+def checked(answer: object, name: str) -> Answer:
+    """Return what the judge called `name` answered, or a failed answer whose note says why it is none.
+
+    Raises:
+        JudgeError: it is no `Answer` at all: the judge would give none to any comparison.
+    """
+    if not isinstance(answer, Answer):
+        remedy = "return zelo.judges.Answer(preference), with a preference in [-1, 1] or None"
+        raise JudgeError(f"it answered with {type(answer).__name__}, not with an Answer", where=name, remedy=remedy)
+    fault = _fault(answer)
+    if not fault:
+        preference = None if answer.preference is None else float(answer.preference)  # SQLite knows no numpy numbers
+        if type(answer.preference) in (float, type(None)) and type(answer.input_tokens) is type(answer.output_tokens) is int:
+            return answer
+        return replace(answer, preference=preference, input_tokens=int(answer.input_tokens), output_tokens=int(answer.output_tokens))
+    read, written = (int(n) if _is_count(n) else 0 for n in (answer.input_tokens, answer.output_tokens))
+    cost, seconds = (float(x) if _is_amount(x) else 0.0 for x in (answer.cost, answer.seconds))
+    return Answer(None, "failed", "", read, written, cost, seconds, f"not an answer: {fault}")
+
+
+async def attempted(judge: RemoteJudge, comparison: Comparison) -> Answer:
+    """Ask once and check the answer; raises what the judge does, and JudgeError where its `attempt` is not async."""
+    pending: object = judge.attempt(comparison)
+    if not inspect.isawaitable(pending):
+        raise JudgeError("its `attempt` is not async", where=judge.name, remedy="write `async def attempt`")
+    return checked(await pending, judge.name)
+
+
+def _fault(answer: Answer) -> str:
+    preference: object = answer.preference
+    if preference is not None and not (isinstance(preference, Real) and -1 <= float(preference) <= 1):  # NaN is not
+        return f"the preference {preference!r} is no number in [-1, 1]"
+    if answer.status not in get_args(Status):
+        return f"no status {answer.status!r}"
+    if (preference is not None) != (answer.status == "ok"):
+        return f"the preference {preference!r} with the status {answer.status!r}"
+    if not (_is_count(answer.input_tokens) and _is_count(answer.output_tokens)):
+        return f"{answer.input_tokens!r} and {answer.output_tokens!r} are no numbers of tokens"
+    if not (_is_amount(answer.cost) and _is_amount(answer.seconds)):
+        return f"a cost of {answer.cost!r} in {answer.seconds!r} s"
+    words = (answer.reasoning, answer.note, answer.flags)
+    return "" if all(isinstance(text, str) for text in words) else "reasoning, note and flags are texts"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 0
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(float(value)) and float(value) >= 0
+
+
+def scrubbed(text: str) -> str:
+    """Strike out the values of environment variables that are called like a key, and what looks like one."""
+    values = (value for name, value in os.environ.items() if _SECRET_NAME.fullmatch(name) and len(value) >= _SECRET_LENGTH)
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return _LIKE_A_KEY.sub("***", text)
+
+
+def scrub_error(error: ZeloError) -> None:
+    """Do it in an error that will be printed."""
+    error.what, error.where, error.remedy = scrubbed(error.what), scrubbed(error.where), scrubbed(error.remedy)
+    error.args = tuple(scrubbed(part) if isinstance(part, str) else part for part in error.args)

@@ -1,0 +1,247 @@
+"""JSON over HTTP with one session per model: kept-alive connections, timeouts, a cap on what is read, no redirects.
+
+The key is in the session's headers and nowhere else: not in the address, not in `repr`, not in a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from zelo import __version__
+from zelo.encoders.extras import import_extra
+from zelo.errors import JudgeError, RetryError, ZeloError
+from zelo.language_models.failures import Refusal, failure, refusal, scrub
+from zelo.language_models.protocol import BadRequest
+
+MAX_BODY = 16 * 2**20
+"""Bytes of one reply, unpacked; also of one line of a batch's results. More is a fault, or an attack with a packed bomb."""
+
+CONNECT_SECONDS = 15.0
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+def compact(value: object) -> bytes:
+    """Return JSON as UTF-8 without spaces; lone surrogates, which UTF-8 cannot hold, become "?"."""
+    return _encode(value).encode("utf-8", "replace")
+
+
+def _aiohttp() -> Any:
+    return import_extra("aiohttp", "aiohttp", "llm")
+
+
+def loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or number alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for an address (HTTPS_PROXY, NO_PROXY and so on); never one for this machine."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    if parts.hostname is None or loopback(parts.hostname) or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+@dataclass
+class Transport:
+    """Sends for one model.
+
+    Attributes:
+        name: of the model, for messages.
+        headers: sent with every request; hold the key.
+        secrets: what no message may show.
+        timeout: seconds for a whole call.
+        connect: seconds to connect.
+        max_body: bytes of a reply.
+    """
+
+    name: str
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    timeout: float = 120.0
+    connect: float = CONNECT_SECONDS
+    max_body: int = MAX_BODY
+    _session: Any = field(default=None, repr=False)
+    _loop: Any = field(default=None, repr=False)
+    _proxies: dict[str, str | None] = field(default_factory=dict, repr=False)
+
+    def _open(self) -> Any:
+        """Return the session of the running loop."""
+        loop = asyncio.get_running_loop()
+        if self._session is not None and not self._session.closed and self._loop is loop:
+            return self._session
+        aiohttp, self._loop = _aiohttp(), loop
+        # How many calls are under way is the caller's to limit; a second limit here would only make timeouts wrong. `trust_env`
+        # would look up the proxy and ~/.netrc in a thread for every call, and send what ~/.netrc has: see `proxy_of` instead.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"zelo/{__version__}", "Accept": "application/json", **self.headers},
+            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=self.connect),
+            trust_env=False,
+        )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def post(self, url: str, body: bytes | BinaryIO, *, patient: bool = False) -> tuple[dict[str, Any] | Refusal, float]:
+        """Send JSON. With `patient` the timeout is for each piece, not for the whole.
+
+        Returns:
+            The JSON object of a reply with status 200 (or how the server refused), and the seconds it took.
+
+        Raises:
+            RetryError: no whole reply, or one that is not JSON.
+            JudgeError: no secure connection, or the server sends elsewhere.
+        """
+        start = time.perf_counter()
+        session = self._open()
+        try:  # not `_call`: this is the path of every judgment
+            async with session.post(url, allow_redirects=False, data=body, headers=JSON, **self._how(url, patient)) as response:
+                answer = await self._read(response)
+                if response.status != 200:
+                    return self._refused(response, answer), time.perf_counter() - start
+        except Exception as error:
+            raise self._trouble(error) from None
+        return self._parse(answer), time.perf_counter() - start
+
+    async def get(self, url: str) -> dict[str, Any]:
+        """Ask for a JSON object; raises what `post` does, and what `failure` says of a status."""
+        async with self._call("GET", url) as response:
+            answer = await self._read(response)
+            self._check(response, answer)
+        return self._parse(answer)
+
+    async def upload(self, url: str, fields: Mapping[str, str], file: BinaryIO, filename: str) -> dict[str, Any]:
+        """Send a form with a file; raises what `get` does."""
+        form = _aiohttp().FormData()
+        for key, value in fields.items():
+            form.add_field(key, value)
+        form.add_field("file", file, filename=filename, content_type="application/jsonl")
+        async with self._call("POST", url, data=form, patient=True) as response:
+            answer = await self._read(response)
+            self._check(response, answer)
+        return self._parse(answer)
+
+    async def lines(self, url: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the JSON objects of a reply with one per line, as they arrive; raises what `get` does, also midway."""
+        async with self._call("GET", url, patient=True) as response:
+            if response.status != 200:
+                self._check(response, await self._read(response))
+            rest = b""
+            while chunk := await response.content.readany():
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    if line.strip():
+                        yield self._parse(line)
+                if len(rest) > self.max_body:
+                    raise RetryError(f"{self.name}: a line of more than {self.max_body} bytes")
+            if rest.strip():
+                yield self._parse(rest)
+
+    @asynccontextmanager
+    async def _call(self, method: str, url: str, *, patient: bool = False, **arguments: Any) -> AsyncIterator[Any]:
+        session = self._open()
+        try:
+            async with session.request(method, url, allow_redirects=False, **self._how(url, patient), **arguments) as response:
+                yield response
+        except Exception as error:
+            raise self._trouble(error) from None
+
+    def _how(self, url: str, patient: bool) -> dict[str, Any]:
+        if url not in self._proxies:
+            self._proxies[url] = proxy = proxy_of(url)
+            password = urlsplit(proxy or "").password
+            self.secrets += (password,) if password else ()
+        if not patient:
+            return {"proxy": self._proxies[url]}
+        # A file of 200 MB takes its time: what counts is that it moves.
+        return {"proxy": self._proxies[url], "timeout": _aiohttp().ClientTimeout(sock_connect=self.connect, sock_read=self.timeout)}
+
+    def _trouble(self, error: Exception) -> Exception:
+        """Return the error to raise for what went wrong on the way.
+
+        To be raised `from None`: an aiohttp error can hold the headers of the request, and with them the key.
+        """
+        aiohttp = _aiohttp()
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return RetryError(f"{self.name}: no connection in {self.connect:g} s")
+        if isinstance(error, TimeoutError):
+            return RetryError(f"{self.name}: no whole reply in {self.timeout:g} s", sent=True)
+        if isinstance(error, aiohttp.ClientSSLError):
+            return JudgeError(f"no secure connection: {self._words(error)}", where=self.name)
+        if isinstance(error, aiohttp.InvalidURL):
+            return JudgeError("the address is not one", where=self.name)
+        if isinstance(error, aiohttp.ClientError | OSError):
+            sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError | ConnectionRefusedError)
+            return RetryError(f"{self.name}: {type(error).__name__}: {self._words(error)}", sent=sent)
+        return error
+
+    def failure(self, said: Refusal) -> ZeloError:
+        """Return the error to raise for a refusal of this model's server."""
+        return failure(said, self.name)
+
+    def _words(self, error: Exception) -> str:
+        return scrub(" ".join(str(error).split()), self.secrets)[:200]
+
+    async def _read(self, response: Any) -> bytes:
+        """Return the whole body, unpacked."""
+        content = response.content
+        body: bytes = await content.readany()
+        if content.at_eof():  # nearly always: one piece
+            return body
+        pieces, size = [body], len(body)
+        while piece := await content.readany():
+            pieces.append(piece)
+            size += len(piece)
+            if size > self.max_body:
+                raise RetryError(f"{self.name}: a reply of more than {self.max_body} bytes")
+        return b"".join(pieces)
+
+    def _refused(self, response: Any, body: bytes) -> Refusal:
+        said = refusal(response.status, response.headers, body, self.secrets)
+        if 300 <= response.status < 400:
+            to = urlsplit(response.headers.get("location", ""))
+            return Refusal(response.status, scrub(f"{to.scheme}://{to.netloc}{to.path}", self.secrets), "", None)
+        return said
+
+    def _check(self, response: Any, body: bytes) -> None:
+        if response.status == 404:  # of a batch or a file, not of the model
+            raise BadRequest(f"404, {self._refused(response, body).words}", where=self.name)
+        if response.status not in (200, 201):
+            raise failure(self._refused(response, body), self.name)
+
+    def _parse(self, body: bytes) -> dict[str, Any]:
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise RetryError(f"{self.name}: the reply is not JSON ({type(error).__name__}, {len(body)} bytes)") from None
+        if not isinstance(value, dict):
+            raise RetryError(f"{self.name}: the reply is not a JSON object")
+        return value

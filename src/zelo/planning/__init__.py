@@ -1,0 +1,1 @@
+"""What judging will take, before a call is paid (`zelo plan`)."""
