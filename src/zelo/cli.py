@@ -42,6 +42,7 @@ for _command in (
     using.scores,
     models.export_model,
     models.verify,
+    models.log,
 ):
     cli.add_command(_command)
 
