@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ from zelo.language_models.dialect import likeliest, merged, without_bounds
 from zelo.language_models.failures import retry_after, scrub
 from zelo.language_models.names import is_model_name, open_model, parse_name
 from zelo.language_models.openai import read_completion
-from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request, UnsupportedOutput
+from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request, Role, UnsupportedOutput
+from zelo.language_models.transport import Fixed, compact
 
 KEY = "sk-proj-Zq83hVd0pLmX71nBt5Yw"
 SCHEMA = {
@@ -764,3 +766,48 @@ def test_the_fault_server_is_deterministic() -> None:
     assert met(list(range(50))) == met(list(range(49, -1, -1)))
     assert 10 < sum(1 for fault in met(list(range(50))).values() if fault) < 40
     assert Call("t", {}, 0).number == 0
+
+
+_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60)
+@given(_VALUES, st.dictionaries(st.text(max_size=4), _VALUES, max_size=3))
+def test_json_is_written_as_json_writes_it(value: Any, kept: dict[str, Any]) -> None:
+    kept_part = Fixed(kept)
+    for _ in range(2):  # the second time it is not written anew
+        written = compact({"value": value, "list": [kept_part, {"in": kept_part}]})
+        usual = json.dumps({"value": value, "list": [kept, {"in": kept}]}, ensure_ascii=False, separators=(",", ":"))
+        assert written == usual.encode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_parts_that_are_written_once_follow_schema_and_dialect(api: str) -> None:
+    asked: list[Any] = []
+
+    def check(body: Mapping[str, Any]) -> tuple[int, Any] | None:
+        asked.append(body)
+        return None
+
+    schemas = [{"type": "object", "properties": {"x": {"type": "string", "maxLength": n}}, "required": ["x"]} for n in (7, 8)]
+    with FaultServer(check=check) as server:
+        model: Any = model_at(api, server)
+
+        async def ask() -> None:
+            for turn in range(4):
+                messages: tuple[tuple[Role, str], ...] = (("system", f"s{turn % 2}"), ("user", f"u{turn}"))
+                await model.complete(Request(messages, 10, 0.0, schemas[turn // 2], "schema"))
+            model.dialect = replace(model.dialect, bounds=False, temperature=False)
+            await model.complete(Request((("system", "s0"), ("user", "last")), 10, 0.0, schemas[0], "schema"))
+            await model.close()
+
+        asyncio.run(ask())
+    texts = [json.dumps(body) for body in asked]
+    assert [[f"s{n}" in text for n in (0, 1)] for text in texts] == [[True, False], [False, True]] * 2 + [[True, False]]
+    assert all(f'"u{n}"' in text for n, text in enumerate(texts[:4]))
+    bounds = [[f'"maxLength": {n}' in text for n in (7, 8)] for text in texts]
+    assert bounds == ([[False, False]] * 5 if api == "anthropic" else [[True, False]] * 2 + [[False, True]] * 2 + [[False, False]])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from zelo.errors import JudgeError, RetryError, WorkspaceError, ZeloError
-from zelo.judges import Answer, Comparison, running
+from zelo.judges import Answer, Comparison, loops, running
 from zelo.judges.committing import Committer
 from zelo.judges.journal import STATUSES, Journal, Standing
 from zelo.judges.limits import BudgetSpent
@@ -458,3 +458,15 @@ def test_a_full_disk_is_told_once(journal: Journal) -> None:
 
     asyncio.run(given_up())
     assert told == []
+
+
+def test_the_collector_is_as_it_was_after_a_run(journal: Journal) -> None:
+    before, during = gc.get_threshold(), []
+
+    def look() -> Answer:
+        during.append(gc.get_threshold())
+        return Answer(0.5)
+
+    ask([job(Remote({"*": [look]}), journal, 2)], journal, Limits())
+    assert gc.get_threshold() == before
+    assert set(during) == {(loops.COLLECT_AFTER, *before[1:])}

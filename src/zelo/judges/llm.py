@@ -78,6 +78,7 @@ class LanguageModelJudge:
         self.mode: Mode = "reason" if kind == "score" else "logprobs"
         self.output: Output = "schema" if self.mode == "reason" else "text"
         self._model, self._prompter, self._across, self.batch = model, prompter, across, batch
+        self.times_out = bool(getattr(model, "times_out", False))
         self._facts = facts or Model()
         self.concurrency = self._facts.concurrency
         self.requests_per_minute, self.tokens_per_minute = self._facts.requests_per_minute, self._facts.tokens_per_minute
@@ -154,8 +155,11 @@ class LanguageModelJudge:
         return self._answer(replies, math.tanh(merit / 2), "ok", "", "logprobs", flags)  # tanh(x / 2) = 2 sigmoid(x) - 1
 
     def _answer(self, replies: list[Reply], preference: float | None, status: Status, reasoning: str, note: str, flags: str) -> Answer:
+        if len(replies) == 1:
+            one = replies[0]
+            return Answer(preference, status, reasoning, one.input_tokens, one.output_tokens, self.cost(one), one.seconds, note, flags)
         read, written = sum(r.input_tokens for r in replies), sum(r.output_tokens for r in replies)
-        cost, seconds = sum(map(self.cost, replies)), sum(r.seconds for r in replies)
+        cost, seconds = sum(map(self.cost, replies), 0.0), sum((r.seconds for r in replies), 0.0)
         return Answer(preference, status, reasoning, read, written, cost, seconds, note, flags)
 
     def cost(self, reply: Reply) -> float:
