@@ -538,6 +538,7 @@ class TestBatches:
 
 
 OWN = """
+from zelo.errors import JudgeError
 from zelo.judges import Answer
 
 
@@ -567,6 +568,41 @@ def floats(recipe):
     return Own(lambda shown: [0.5 for _ in shown])
 
 
+def raising(recipe):
+    def answer(shown):
+        raise ValueError("no more\\nof sk-abcdef123456")
+    return Own(answer)
+
+
+CALLS = []
+
+
+def sometimes(recipe):
+    def answer(shown):
+        CALLS.append(len(shown))
+        if len(CALLS) == 1:
+            raise ConnectionError("gone")
+        return [Answer(0.5) for _ in shown]
+    return Own(answer)
+
+
+def hopeless(recipe):
+    def answer(shown):
+        raise JudgeError("the license has ended")
+    return Own(answer)
+
+
+class Remote:
+    name, prompt_id = "remote", "1"
+
+    async def attempt(self, comparison):
+        raise KeyError("token")
+
+
+def remote(recipe):
+    return Remote()
+
+
 def good(recipe):
     return Own(lambda shown: [Answer(0.5) for _ in shown])
 
@@ -582,6 +618,9 @@ same = good
         (["nan"], JudgeError, "not an answer: the preference nan"),
         (["none"], JudgeError, "own: it answered with NoneType"),
         (["floats"], JudgeError, "own: it answered with float, not with an Answer"),
+        (["raising"], JudgeError, r"own: .*failed.*ValueError: no more of \*\*\* \(own_wrong_judges.py, line \d+\)"),
+        (["hopeless"], JudgeError, "the license has ended"),
+        (["remote"], JudgeError, r"remote.*KeyError: 'token' \(own_wrong_judges.py, line \d+\)"),
         (["good", "same"], RecipeError, "2 judges are called 'own' with the prompt '1'"),
     ],
 )
@@ -595,3 +634,20 @@ def test_own_judges_that_are_wrong(
     opened.save_recipe(opened.recipe.with_settings({"judge.ensemble": json.dumps(names)}))
     with pytest.raises(error, match=said):
         pipeline.run(opened, start="judge", stop="judge", force=["judge"])
+
+
+def test_a_call_of_an_own_judge_that_fails_is_recorded_and_asked_again(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_wrong_judges.py").write_text(OWN, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    opened = Workspace.open(workspace)
+    settings = {"judge.ensemble": '["python:own_wrong_judges:sometimes"]', "judge.max_missing": "1.0"}
+    opened.save_recipe(opened.recipe.with_settings(settings))
+    pipeline.run(opened, start="judge", stop="judge", force=["judge"])
+    rows = read_table(opened.path("judgments"), "judgments", ["status", "note"])
+    assert set(rows["status"]) == {"failed", "ok"}
+    (note,) = {note for note, status in zip(rows["note"], rows["status"], strict=True) if status == "failed"}
+    assert note.startswith("ConnectionError: gone (own_wrong_judges.py, line ")
+    pipeline.run(opened, start="judge", stop="judge", force=["judge"])
+    assert set(read_table(opened.path("judgments"), "judgments", ["status"])["status"]) == {"ok"}

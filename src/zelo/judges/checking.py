@@ -6,12 +6,15 @@ import inspect
 import math
 import os
 import re
+import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import get_args
 
-from zelo.errors import JudgeError, ZeloError
-from zelo.judges import Answer, Comparison, RemoteJudge
+from zelo.errors import JudgeError, RetryError, ZeloError
+from zelo.judges import Answer, Comparison, Judge, RemoteJudge
 from zelo.types import Status
 
 _SECRET_NAME = re.compile(r".*_(API_KEY|TOKEN|SECRET)", re.I)
@@ -47,6 +50,38 @@ async def attempted(judge: RemoteJudge, comparison: Comparison) -> Answer:
     if not inspect.isawaitable(pending):
         raise JudgeError("its `attempt` is not async", where=judge.name, remedy="write `async def attempt`")
     return checked(await pending, judge.name)
+
+
+def judged(judge: Judge, comparisons: Sequence[Comparison]) -> tuple[list[Answer], str]:
+    """Have a judge answer comparisons in one call, and check the answers; where the call failed, the answers say so.
+
+    Returns:
+        An answer to each, and how the call failed, "" if it did not.
+
+    Raises:
+        ZeloError: the judge raised it: no call will work (RetryError: this one failed).
+        JudgeError: it gave no list of as many answers.
+    """
+    try:
+        answers: object = judge.judge(comparisons)
+    except Exception as error:  # of a judge of the user's own: its library's errors are not ours
+        if isinstance(error, ZeloError) and not isinstance(error, RetryError):
+            scrub_error(error)
+            raise
+        fault = told(error)
+        return [Answer(None, "failed", note=fault)] * len(comparisons), fault
+    if not isinstance(answers, Sequence) or len(answers) != len(comparisons):
+        what = f"it answered with {f'{len(answers)} answers' if isinstance(answers, Sequence) else type(answers).__name__}"
+        raise JudgeError(f"{what} to {len(comparisons)} comparisons", where=judge.name, remedy="return a list with an Answer for each")
+    return [checked(answer, judge.name) for answer in answers], ""
+
+
+def told(error: Exception) -> str:
+    """Return an error in one line, without keys: what and, of the user's own code, where."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
+    kind = "" if isinstance(error, ZeloError) else f"{type(error).__name__}: "
+    return scrubbed(" ".join(f"{kind}{error}{where if kind else ''}".split()))
 
 
 def _fault(answer: Answer) -> str:

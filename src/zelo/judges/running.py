@@ -17,7 +17,7 @@ import numpy as np
 from zelo.errors import JudgeError, RetryError, WorkspaceError, ZeloError
 from zelo.judges import Answer, Comparison, RemoteJudge
 from zelo.judges.batching import ask_in_batches, refuse_open
-from zelo.judges.checking import attempted, scrub_error, scrubbed
+from zelo.judges.checking import attempted, scrub_error, scrubbed, told
 from zelo.judges.committing import Committer
 from zelo.judges.journal import Attempt, Journal
 from zelo.judges.limits import AdaptiveConcurrency, Bucket, Budget, BudgetSpent, Reservation, backoff
@@ -305,7 +305,7 @@ class Run:
             error = RetryError(f"no answer within {3 * self.limits.timeout:g} s", sent=True)
         except Exception as unknown:  # of a judge of the user's own: its library's errors are not ours
             sent = isinstance(unknown, ConnectionError) and not isinstance(unknown, ConnectionRefusedError)
-            error = RetryError(scrubbed(f"{type(unknown).__name__}: {unknown}"), sent=sent)
+            error = RetryError(told(unknown), sent=sent)
         read, cost = (error.input_tokens, error.cost) if isinstance(error, RetryError) else (0, 0.0)
         seconds = time.perf_counter() - start
         return Answer(None, "failed", input_tokens=read, cost=cost, seconds=seconds, note=str(error)), error
