@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zelo import pipeline, workspace
+from zelo import pipeline, runner, workspace
 from zelo.encoders.lexical import detect_language
 from zelo.encoders.weights import DEFAULT_MODEL, model_digest, resolve_model
 from zelo.judges.journal import Journal
@@ -99,14 +99,14 @@ IN_JUDGE = (before(Journal, "add"), after(Journal, "add", 3), after(Journal, "ad
 
 def when_in(stage: str, arm: Callable[[], None]) -> Callable[[], None]:
     """Arm when this stage begins: what an earlier one left undone is done first."""
-    inner = pipeline._run_stage
+    inner = runner._run_stage
 
     def run_stage(opened: Workspace, next_stage: pipeline.Stage, progress: Progress) -> Entry:
         if next_stage.name == stage:
             arm()
         return inner(opened, next_stage, progress)
 
-    return lambda: setattr(pipeline, "_run_stage", run_stage)
+    return lambda: setattr(runner, "_run_stage", run_stage)
 
 
 def child(root: Path, arm: Callable[[], None], stop: str | None, pause: float | None = None) -> int:
@@ -115,7 +115,7 @@ def child(root: Path, arm: Callable[[], None], stop: str | None, pause: float | 
     if process == 0:
         try:
             arm()
-            pipeline.run(Workspace.open(root), stop=stop)
+            runner.run(Workspace.open(root), stop=stop)
             os._exit(0)
         except BaseException:
             traceback.print_exc()

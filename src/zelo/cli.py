@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, using, working
+from zelo.commands import judging, models, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -40,6 +40,8 @@ for _command in (
     using.show,
     using.rerank,
     using.scores,
+    models.export_model,
+    models.verify,
 ):
     cli.add_command(_command)
 
@@ -50,7 +52,7 @@ def add_stages() -> None:
 
     for line in LINES.values():
         for stage in line:
-            if stage.name not in cli.commands and not stage.planned:
+            if stage.name not in cli.commands:
                 cli.add_command(working.stage_command(stage.name, stage.summary))
 
 
