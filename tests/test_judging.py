@@ -21,6 +21,7 @@ import pytest
 from conftest import REPO, SMALL, zelo
 from fault_server import Call, FaultServer, text_of
 from killed_judging import CONCURRENCY, answers, settings
+from refusals import CLAUDE_TEMPERATURE, NEW_LIMIT, NO_FORMAT, NO_SCHEMA, NO_TEMPERATURE, OLD_LIMIT, refusing
 from zelo import runner
 from zelo.artifacts import Columns, read_table
 from zelo.core.paired_comparison import fit_query
@@ -359,6 +360,12 @@ class TestSql:
             assert zelo("sql", workspace, "select count(*) n from attempts", "--csv").out == "n\n1920\n"
 
 
+def body_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request in a batch."""
+    body: dict[str, Any] = row.get("body") or row["params"]
+    return body
+
+
 class TestBatches:
     """By the batch service of a provider, over its real protocol."""
 
@@ -396,6 +403,30 @@ class TestBatches:
             assert 0 < lost.sum() < 0.1 * len(lost)
             notes = Counter(found["note"][i] for i in np.flatnonzero(lost))
             assert all("400" in note or "before it was attempted" in note for note in notes)
+
+    @pytest.mark.parametrize("provider", ["openai", "anthropic"])
+    def test_a_refused_parameter_costs_one_batch_and_no_question(
+        self, provider: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # OpenAI: the limit's name, temperature, lengths in the schema, the schema itself; Anthropic: temperature, the way to the schema.
+        rules = [CLAUDE_TEMPERATURE, NO_FORMAT] if provider == "anthropic" else [NEW_LIMIT, NO_TEMPERATURE, NO_SCHEMA]
+        with FaultServer(answer=says, check=refusing(*rules)) as server:
+            monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+            models = f'{{"{provider}:m" = {{batch = true, input_price = 1.0, output_price = 2.0}}}}'
+            more = {"judge.ensemble": f'["{provider}:m"]', "judge.models": models}
+            found = table(self.judge(workspace, server, monkeypatch, **more))
+            assert not np.isnan(found["preference"]).any()
+            assert set(server.answered.values()) == {1}
+            assert len(server.batches) == (3 if provider == "anthropic" else 5)
+            assert set(Counter(text_of(body_of(row)) for b in server.batches.values() for row in b["rows"]).values()) == {
+                len(server.batches)
+            }
+
+    def test_a_parameter_that_is_refused_in_every_form_ends(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with FaultServer(answer=says, check=refusing(OLD_LIMIT, NEW_LIMIT)) as server, pytest.raises(JudgeError, match="400"):
+            self.judge(workspace, server, monkeypatch)
+        assert len(server.batches) <= 5  # each name of the limit once, and as often as any question that is refused
 
     def test_a_run_that_ends_collects_them_next_time(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("zelo.judges.batching.MOST", 300)

@@ -24,6 +24,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fault_server import FAULTS, Call, FaultServer
+from refusals import (
+    CLAUDE_TEMPERATURE,
+    NEW_LIMIT,
+    NO_BOUNDS,
+    NO_FORMAT,
+    NO_SYSTEM,
+    NO_TEMPERATURE,
+    OLD_LIMIT,
+    refusing,
+)
 from zelo.errors import JudgeError, MissingExtraError, RecipeError, RetryError, ZeloError
 from zelo.language_models import transport
 from zelo.language_models.anthropic import closed
@@ -426,31 +436,6 @@ async def complete_and_close(name: str) -> Reply:
 
 
 # learning what a server understands
-
-
-def refusing(*rules: tuple[Callable[[Mapping[str, Any]], bool], str]) -> Callable[[Mapping[str, Any]], tuple[int, Any] | None]:
-    def check(body: Mapping[str, Any]) -> tuple[int, Any] | None:
-        for applies, words in rules:
-            if applies(body):
-                return 400, {"error": {"message": words, "type": "invalid_request_error"}}
-        return None
-
-    return check
-
-
-OLD_LIMIT = (
-    lambda b: "max_tokens" in b,
-    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
-)
-NEW_LIMIT = (lambda b: "max_completion_tokens" in b, "Unrecognized request argument supplied: max_completion_tokens")
-NO_TEMPERATURE = (
-    lambda b: "temperature" in b,
-    "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) value is supported.",
-)
-CLAUDE_TEMPERATURE = (lambda b: "temperature" in b, "`temperature` is deprecated for this model.")
-NO_BOUNDS = (lambda b: "maxLength" in json.dumps(b), "Invalid schema for response_format 'answer': 'maxLength' is not permitted.")
-NO_SYSTEM = (lambda b: b["messages"][0]["role"] == "system", "System role not supported")
-NO_FORMAT = (lambda b: "output_config" in b, "output_config: Extra inputs are not permitted")
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,17 @@ class Adapter(ABC):
         """Whether a refusal is the provider's filter: an answer about the texts, not about the request."""
         return False
 
+    def learn(self, request: Request, said: Refusal, dialect: Dialect) -> bool:
+        """Take in what a server said to a request of a batch that was sent in `dialect`; whether to ask again, in another.
+
+        Raises:
+            UnsupportedOutput: it knows no such output.
+        """
+        other = adapted(dialect, request, said)
+        if other is not None and self.dialect == dialect:  # else other requests of the batch have taught the same
+            self.dialect = other
+        return other is not None
+
     async def complete(self, request: Request) -> Reply:
         """Ask once; see `LanguageModel.complete`. What the server does not understand is said in other words, and remembered."""
         for _ in range(TURNS):
