@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, models, using, working
+from zelo.commands import judging, models, refining, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -40,6 +40,7 @@ for _command in (
     using.show,
     using.rerank,
     using.scores,
+    refining.refine,
     models.export_model,
     models.verify,
 ):
@@ -48,10 +49,10 @@ for _command in (
 
 def add_stages() -> None:
     """Add a command for every stage that has none of its own."""
-    from zelo.pipeline import LINES
+    from zelo.pipeline import LINES, refined
 
     for line in LINES.values():
-        for stage in line:
+        for stage in (*line, *refined(line)):
             if stage.name not in cli.commands:
                 cli.add_command(working.stage_command(stage.name, stage.summary))
 

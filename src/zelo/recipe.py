@@ -173,7 +173,9 @@ class Pairwise:
 
     teaching_pairs: int = parameter(1, "random pairs of candidates per training query that the ensemble judges (paper: 1)", least=1)
     base: str = parameter("", "the model that it starts from, a name or a folder; empty = encode.model")
-    family: Literal["auto", "encoder", "language_model"] = parameter("auto", "of the base; auto = as its config.json says")
+    family: Literal["auto", "encoder", "late_interaction", "language_model"] = parameter(
+        "auto", "auto = encoder or language_model, as the base's config.json says; late_interaction = an encoder reads the texts apart"
+    )
     epochs: int = parameter(3, "passes over the teaching pairs; the order of documents is drawn anew in each", least=1)
     learning_rate: float = parameter(1e-4, "peak learning rate", least=1e-8, most=1.0)
     batch_size: int = parameter(32, "pairs per step", least=1)
@@ -240,6 +242,19 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Refine:
+    """A further round in a workspace of its own, made by `zelo refine`: what the parent's model ranks low (paper section 5.6)."""
+
+    parent: str = parameter("", "the workspace that this one goes on from; empty = this is a first round")
+    reference: Literal["auto", "labels", "production", "scores"] = parameter(
+        "auto", "the document that should be on top: auto = production where the file has it, else labels; without both scores"
+    )
+    production: str = parameter("", "what was shown or clicked: a TREC run, or JSON Lines of query_id or query, doc_id, and score or not")
+    threshold: int = parameter(0, "a reference document ranked below this place is a failure; 0 = chosen by share", least=0)
+    share: float = parameter(0.2, "choose the smallest threshold with at most this share of failures", least=0.0, most=1.0)
+
+
+@dataclass(frozen=True)
 class Report:
     """The page for people."""
 
@@ -265,6 +280,7 @@ class Recipe:
     train: Train = field(default_factory=Train)
     rank: Rank = field(default_factory=Rank)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    refine: Refine = field(default_factory=Refine)
     report: Report = field(default_factory=Report)
 
     def with_settings(self, settings: Mapping[str, str]) -> Recipe:

@@ -177,7 +177,7 @@ def _two(rng: np.random.Generator, doc_ids: Sequence[str]) -> tuple[str, str]:
 def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, judged: bool) -> _Questions:
     pairs = read_pairs(workspace.path(inputs.judged(recipe)))
     adaptive = recipe.pair.design == "adaptive"
-    later = later_pairs(pairs, recipe) if adaptive and not judged else None
+    later = later_pairs(pairs.select(pairs.cycle >= 0), recipe) if adaptive and not judged else None
     more = 0 if later is None else int(later.sum())
     count, sealed = judged_pairs(workspace) if adaptive and judged else (len(pairs) + more, None)
     basis = f"{len(pairs):,} drawn by `pair`, the others at most chosen in rounds" if more else "drawn by `pair`"
