@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": LOW | PARTS | SPINE,
     "stages": LOW | PARTS | SPINE | {"fitting", "report"},
     "show": LOW | PARTS | SPINE,
-    "commands": LOW | PARTS | SPINE | {"report", "stages", "show", "planning", "auditing", "tables", "frames", "reasoning"},
+    "commands": LOW | PARTS | SPINE | {"report", "stages", "show", "planning", "auditing", "tables", "frames", "plain", "reasoning"},
     "cli": BASE | {"commands", "pipeline", "__version__"},
     "plain": BASE,
     "planning": LOW | PARTS | SPINE | {"stages", "plain"},

@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, using, working
+from zelo.commands import judging, reasoning, reasoning_writing, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -40,8 +40,21 @@ for _command in (
     using.show,
     using.rerank,
     using.scores,
+    reasoning.reasoning,
 ):
     cli.add_command(_command)
+
+for _command in (
+    reasoning.import_command,
+    reasoning_writing.sample,
+    reasoning.verify,
+    reasoning_writing.edit,
+    reasoning.checkout,
+    reasoning.checkin,
+    reasoning.analyze,
+    reasoning.grade,
+):
+    reasoning.reasoning.add_command(_command)
 
 
 def add_stages() -> None:

@@ -51,6 +51,8 @@ class AnthropicMessages(Adapter):
                 stable[-1]["cache_control"] = CACHE
         body: dict[str, Any] = {"model": self.model, "max_tokens": request.max_output_tokens}
         body["messages"] = [{"role": "user", "content": texts}]
+        if request.prefix.rstrip():  # blanks at its end are an error
+            body["messages"].append({"role": "assistant", "content": request.prefix.rstrip()})
         if system:
             body["system"] = system
         if request.temperature is not None and dialect.temperature:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from zelo.errors import JudgeError, RecipeError
@@ -128,7 +129,10 @@ def _open(name: str, timeout: float, base: str | None) -> Adapter:
         return GeminiContent(name, address.model, address.base, transport)
     # OpenAI's own models take `max_completion_tokens`, the reasoning ones nothing else; most other servers know only the older name.
     limit = "max_completion_tokens" if address.provider in ("openai", "azure") else "max_tokens"
-    return OpenAIChat(name, address.model, address.base, transport, Dialect(token_limit=limit))
+    continues: Literal["flags", "message", ""] = ""  # OpenAI takes an answer that was begun for one that is finished
+    if address.provider in ("compatible", "openrouter"):
+        continues = "flags" if address.provider == "compatible" else "message"
+    return OpenAIChat(name, address.model, address.base, transport, Dialect(token_limit=limit, continues=continues))
 
 
 def open_model(name: str, *, timeout: float = 120.0, base: str | None = None) -> LanguageModel:

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from zelo.core.diversity import effective_number, entropy, mean_distance
 from zelo.core.transitions import jensen_shannon, matrix_correlation
 from zelo.errors import InputError
 from zelo.reasoning.behavior import BEHAVIORS, Profile, profile, steps_of
-from zelo.reasoning.difficulty import TIERS, Difficulty
+from zelo.reasoning.difficulty import TIERS, Difficulty, difficulties
+from zelo.reasoning.folder import Folder
 from zelo.reasoning.hygiene import Overlap, all_leaks, contaminated
+from zelo.reasoning.importing import pass_rates_of
 from zelo.reasoning.vectors import Kind, text_vectors
 from zelo.types import Problem, Trace
 
@@ -145,6 +148,43 @@ def analyze(
         None if evaluation is None else contaminated(about, evaluation),
         [(t.problem_id, t.source, t.sample, how) for t, how in all_leaks(traces, problems)],
     )
+
+
+def of_folder(
+    folder: Folder, source: str, stage: int | None = None, reference: str | None = None, like: Path | None = None, vectors: Kind = "words"
+) -> Analysis:
+    """Measure the traces of one source in a folder.
+
+    Args:
+        folder: with them.
+        source: whose.
+        stage: None = the last one.
+        reference: source whose pass rates in stage 1 say how hard problems are; None = all.
+        like: a folder whose traces are the measure for structure.
+        vectors: what distances are measured on.
+
+    Raises:
+        InputError: the reference has no traces.
+    """
+    problems = folder.problems()
+    texts = [t for t in folder.traces(stage) if t.source == source]
+    measure = None if like is None else profile(t.reasoning for t in Folder(like).traces())
+    hard = difficulties_of(folder, problems, reference)
+    return analyze(source, texts, problems, hard, evaluation=folder.evaluation(), reference=measure, vectors=vectors)
+
+
+def difficulties_of(folder: Folder, problems: Mapping[str, Problem], reference: str | None = None) -> dict[str, Difficulty]:
+    """Return how hard a folder's problems are: by traces of stage 1, by imported rates, by stated levels.
+
+    Raises:
+        InputError: the reference has no traces.
+    """
+    tried = folder.traces(1) if 1 in folder.stages() else []
+    if reference is not None:
+        tried = [t for t in tried if t.source == reference]
+        if not tried:
+            raise InputError(f"no traces of {reference!r} in stage 1", where=str(folder.root), remedy="name a source that is there")
+    return difficulties(problems.values(), tried, pass_rates_of(folder))
 
 
 def diversity(texts: Sequence[str], subjects: Sequence[str], vectors: Kind = "words") -> Diversity:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zelo.core import probabilities
 from zelo.core.comparison_graph import rng_for
 from zelo.core.pass_rates import majority, pass_at_k
-from zelo.core.significance import bootstrap_interval
+from zelo.core.significance import bootstrap_interval, paired_randomization_test
 from zelo.errors import InputError
 from zelo.reasoning.traces import by_problem
 from zelo.reasoning.verify import answer_classes
@@ -120,10 +120,6 @@ def grade(source: str, traces: Sequence[Trace], problems: Mapping[str, Problem])
     for name, rows in grouped.items():
         first = sorted(rows, key=lambda t: t.sample)[:least]
         votes.append(majority(answer_classes([t.answer for t in first], problems[name].task), [bool(t.correct) for t in first]))
-    # Both orders of a pair are one draw: resampling them apart would claim twice the evidence.
-    units: dict[str, list[float]] = {}
-    for name, share in zip(grouped, c / n, strict=True):
-        units.setdefault(problems[name].group_id, []).append(float(share))
     sizes = _sizes(marked)
     rng = rng_for(0, source, "grade")
     known = sum(bool(problem.answer) for problem in problems.values())
@@ -134,7 +130,7 @@ def grade(source: str, traces: Sequence[Trace], problems: Mapping[str, Problem])
         len(marked),
         least,
         float((c / n).mean()),
-        bootstrap_interval([float(np.mean(u)) for u in units.values()], resamples=RESAMPLES, rng=rng),
+        bootstrap_interval(list(shares(marked, problems).values()), resamples=RESAMPLES, rng=rng),
         {k: float(pass_at_k(n, c, k).mean()) for k in ks},
         float(np.mean(votes)),
         float(np.mean([not t.answer for t in marked])),
@@ -144,6 +140,60 @@ def grade(source: str, traces: Sequence[Trace], problems: Mapping[str, Problem])
         sum(t.cost for t in traces),
         grade_judging(grouped, problems) if all(problems[name].task == "judging" for name in grouped) else None,
     )
+
+
+def shares(traces: Sequence[Trace], problems: Mapping[str, Problem]) -> dict[str, float]:
+    """Return problem or group -> the share of its verified traces that is right.
+
+    Both orders of a pair are one draw: resampling them apart would claim twice the evidence.
+    """
+    units: dict[str, list[float]] = {}
+    for name, rows in by_problem(t for t in traces if t.correct is not None).items():
+        units.setdefault(problems[name].group_id, []).append(float(np.mean([bool(t.correct) for t in rows])))
+    return {group: float(np.mean(values)) for group, values in units.items()}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better a source is than another one, on the problems that both tried.
+
+    Attributes:
+        source: the one.
+        baseline: the other.
+        problems: that both tried (pairs in both orders count once).
+        difference: of pass@1.
+        interval: 95 %, problems resampled.
+        p: of a paired randomization test that there is none.
+    """
+
+    source: str
+    baseline: str
+    problems: int
+    difference: float
+    interval: tuple[float, float]
+    p: float
+
+
+def compare(source: str, baseline: str, traces: Mapping[str, Sequence[Trace]], problems: Mapping[str, Problem]) -> Difference:
+    """Compare two sources.
+
+    Args:
+        source: the one.
+        baseline: the other.
+        traces: of each source, verified.
+        problems: by id.
+
+    Raises:
+        InputError: they tried no problem in common.
+    """
+    ours, theirs = shares(traces[source], problems), shares(traces[baseline], problems)
+    common = [group for group in ours if group in theirs]
+    if not common:
+        raise InputError(f"{source} and {baseline} tried no problem in common", remedy="sample both on the same problems")
+    a, b = np.array([ours[g] for g in common]), np.array([theirs[g] for g in common])
+    interval = bootstrap_interval(a - b, resamples=RESAMPLES, rng=rng_for(0, f"{source}\0{baseline}", "compare"))
+    p = paired_randomization_test(a, b, resamples=RESAMPLES, rng=rng_for(0, f"{source}\0{baseline}", "test"))
+    return Difference(source, baseline, len(common), float((a - b).mean()), interval, p)
 
 
 def _sizes(traces: Sequence[Trace]) -> list[int]:
