@@ -152,7 +152,8 @@ def test_faulty_prompts_are_named(tmp_path: Path) -> None:
     path.write_text(good, "utf-8")
     assert load_prompt(str(path), "solve").messages("math", problem="?") == (("user", "?"),)
     for change, message in (
-        (("{problem}", "{problm}"), "placeholders"), (('kind = "solve"', 'kind = "sove"'), "kind = 'sove'"), (("user", "usr"), "unknown key"),
+        (("{problem}", "{problm}"), "placeholders"), (('kind = "solve"', 'kind = "sove"'), "kind = 'sove'"),
+        (("user", "usr"), "unknown key"),
         (('math = ""', ""), "endings"), (('"p"', "3"), "not a text"), (("id =", "id"), "not TOML"),
     ):  # fmt: skip
         path.write_text(good.replace(*change), "utf-8")
