@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, models, reasoning, reasoning_writing, using, working
+from zelo.commands import judging, models, reasoning, reasoning_teaching, reasoning_writing, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -54,6 +54,10 @@ for _command in (
     reasoning.checkout,
     reasoning.checkin,
     reasoning.analyze,
+    reasoning_teaching.rate,
+    reasoning_teaching.select,
+    reasoning_teaching.export,
+    reasoning_teaching.tune,
     reasoning.grade,
 ):
     reasoning.reasoning.add_command(_command)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import quiet
 from zelo.errors import InputError
 from zelo.language_models.names import open_model
-from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request, UnsupportedOutput
+from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request, Role, UnsupportedOutput
 
 PREFIX = "local:"
 TOGETHER = 16
@@ -98,17 +99,15 @@ class LocalModel:
                 if not future.done():
                     future.set_result(reply)
 
-    def _prompt(self, request: Request) -> str:
-        if getattr(self._tokenizer, "chat_template", None):
-            messages = [{"role": role, "content": text} for role, text in request.messages]
-            text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            return text + request.prefix
-        return "\n\n".join(text for _, text in request.messages) + "\n\n" + request.prefix
-
     def _generate(self, requests: list[Request]) -> list[Reply]:
         start, torch = time.perf_counter(), self._torch
         special = not getattr(self._tokenizer, "chat_template", None)
-        batch = self._tokenizer([self._prompt(r) for r in requests], return_tensors="pt", padding=True, add_special_tokens=special)
+        batch = self._tokenizer(
+            [rendered(self._tokenizer, r.messages) + r.prefix for r in requests],
+            return_tensors="pt",
+            padding=True,
+            add_special_tokens=special,
+        )
         batch = {name: value.to(self._device) for name, value in batch.items() if name in ("input_ids", "attention_mask")}
         heat, most = requests[0].temperature, requests[0].max_output_tokens
         how: dict[str, Any] = (
@@ -126,3 +125,16 @@ class LocalModel:
             text = self._tokenizer.decode(kept, skip_special_tokens=True)
             found.append(Reply(text, "length" if place is None else "stop", int(mask), 0, len(kept) + (place is not None), seconds))
         return found
+
+
+def rendered(tokenizer: Any, messages: Sequence[tuple[Role, str]]) -> str:
+    """Return the text that a model is asked with, to be tokenized without more special tokens where there is a chat template.
+
+    Without one it is the messages, one below the other, and an empty line unless the last ends in a blank: a prompt that ends with
+    "Answer: " says itself how to go on.
+    """
+    if getattr(tokenizer, "chat_template", None):
+        rows = [{"role": role, "content": text} for role, text in messages]
+        return str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True))
+    text = "\n\n".join(text for _, text in messages)
+    return text if text[-1:].isspace() else f"{text}\n\n"
