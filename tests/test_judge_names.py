@@ -14,6 +14,7 @@ from zelo import runner
 from zelo.errors import InputError, JudgeError, RecipeError
 from zelo.judges import FORMS, JUDGES, Comparison, Materials, RemoteJudge, known_judge, make_judge
 from zelo.judges.llm import LanguageModelJudge
+from zelo.judges.thinking import ThinkingJudge
 from zelo.recipe import Recipe
 
 REPO = Path(__file__).resolve().parents[1]

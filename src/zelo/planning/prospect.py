@@ -25,6 +25,7 @@ from zelo.judges import JUDGES, Comparison, Materials, RemoteJudge, make_judge
 from zelo.judges.journal import digest
 from zelo.judges.known import Known
 from zelo.judges.llm import LanguageModelJudge, prompters
+from zelo.judges.thinking import thinking_judge
 from zelo.language_models.names import parse_name
 from zelo.language_models.protocol import Reply, Request
 from zelo.language_models.transport import loopback
@@ -212,6 +213,8 @@ def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
         return Workload(name, "offline", questions.pairs, 0, questions.pairs)
     if name.startswith("python:"):
         return _own(name, workspace, recipe, questions, known)
+    if name.startswith("thinking:"):
+        return _thinking(name, workspace, recipe, questions, known)
     prompter, across = prompters(name, recipe)
     judging = recipe.judge
     temperature, longest = judging.temperature, judging.max_output_tokens
@@ -221,6 +224,14 @@ def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
     address = parse_name(name)
     work = replace(work, own_server=loopback(urlsplit(address.base).hostname or ""))
     return replace(work, calls=calls, short=judge.mode == "logprobs", batches=address.provider in _BATCHES and calls == 1)
+
+
+def _thinking(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
+    facts, model = recipe.judge.models.get(name, Model()), name.removeprefix("thinking:")
+    judge = thinking_judge(name, recipe, _Unopened(model))
+    own = model.startswith("local:") or loopback(urlsplit(parse_name(model).base).hostname or "")
+    work = Workload(name, "model", questions.pairs, 0, 0, calls=2 * facts.traces, facts=facts, thinks=True, own_server=own)
+    return _remote(work, judge, workspace, recipe, questions, known)
 
 
 def _own(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
@@ -353,7 +364,8 @@ def _notes(one: Bill) -> Iterator[str]:
     if work.left:
         notes = list(one.notes)
         if work.calls > 1:
-            notes.insert(0, f"{work.calls} calls per comparison, one per order")
+            each = f"{work.calls // 2:,} per order" if work.thinks else "one per order"
+            notes.insert(0, f"{work.calls} calls per comparison, {each}")
         if one.most:
             notes.append(f"at most {money(one.most)}, were every answer as long as judge.max_output_tokens allows")
         if one.bound and one.bound != "batch":
