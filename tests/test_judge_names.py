@@ -77,7 +77,7 @@ def test_recipes_on_the_page_can_be_pasted(text: str, tmp_path: Path, monkeypatc
     for name in recipe.judge.ensemble:
         if not name.startswith("python:"):
             judge = make_judge(name, NOTHING, recipe)
-            assert isinstance(judge, LanguageModelJudge)
+            assert isinstance(judge, LanguageModelJudge | ThinkingJudge)
             assert judge.name == name
 
 

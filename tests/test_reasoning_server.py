@@ -110,6 +110,32 @@ def test_a_killed_sampling_goes_on_where_it_was(server: TinyServer, tmp_path: Pa
     assert all(count == 1 for _, count in attempts(state))  # nothing was paid for twice
 
 
+def test_a_killed_edit_goes_on_where_it_was(server: TinyServer, tmp_path: Path) -> None:
+    state = folder(tmp_path / "f", "math", 6)
+    model = ["--model", f"{server.url}#tiny", "--max-tokens", "60"]
+    assert zelo("reasoning", "sample", state.root, *model, "-k", "2").code == 0
+    sampled = len(attempts(state))
+    command = ["reasoning", "edit", str(state.root), *model, "--passes", "expand,reflect,clean"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-m", "zelo", *command, "--concurrency", "1"], env=environment, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 90
+    while time.monotonic() < end and len(attempts(state)) < sampled + 15:  # within the second pass
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert state.stages() == [1, 2]
+    ran = zelo(*command)
+    assert ran.code == 0, ran.err
+    assert "0 of 12 texts to write" in ran.err
+    assert state.stages() == [1, 2, 3, 4]
+    assert len(attempts(state)) == sampled + 36
+    assert all(count == 1 for _, count in attempts(state))
+    again = zelo(*command)
+    assert (again.code, again.err.count("0 of 12 texts to write")) == (0, 3)
+    other = zelo("reasoning", "edit", state.root, *model, "--passes", "complete", "--stage", "1")
+    assert (other.code, "stage 2 was made by expand-" in other.err) == (2, True)
+
+
 def test_guided_traces_follow_plans_of_reference_traces(server: TinyServer, tmp_path: Path) -> None:
     state = folder(tmp_path / "f", "math", 2)
     thought = "We add the two numbers up.\nWait, that is not what is asked here.\nLet me check the result again.\nSo it is \\boxed{4}"

@@ -77,6 +77,11 @@ def test_cut_and_refused_texts_are_texts_and_failures_are_not(tmp_path: Path) ->
     assert other.bill(asks).left == 2
 
 
+def test_what_no_file_of_text_can_hold_is_replaced(tmp_path: Path) -> None:
+    found = Desk(tmp_path / "j.sqlite", Writer(Scripted([("a\x00b", "stop")]), Knobs(9), "p")).write([ASK], Silent(), "t")
+    assert found == [Written("a\N{REPLACEMENT CHARACTER}b", "stop", 10, 0.0)]
+
+
 def test_costs_are_counted_and_bounded(tmp_path: Path) -> None:
     from zelo.judges.running import Limits
 

@@ -158,9 +158,10 @@ def edit(folder: Path, passes: str, stage: int | None, sources: tuple[str, ...],
     """Have a language model edit traces in passes; every pass is a stage of its own, verified.
 
     The editor sees problem and trace, not the answer. An edit that makes a right trace wrong is not taken over; its note says so.
+    Given again, the command begins with the stage that it began with, and asks only what the journal does not have.
     """
     from zelo.progress import for_stream
-    from zelo.reasoning.edit import asks_for
+    from zelo.reasoning.edit import asks_for, base_stage, refuse_others
     from zelo.reasoning.edit import edit as run_pass
     from zelo.reasoning.prompt_files import load_prompt
 
@@ -168,13 +169,15 @@ def edit(folder: Path, passes: str, stage: int | None, sources: tuple[str, ...],
     prompts = [load_prompt(name.strip(), "edit") for name in passes.split(",") if name.strip()]
     if not prompts:
         raise InputError("no passes", where="--passes", remedy="such as complete,expand,reflect,clean")
-    stage = stage or state.last_stage()
+    stage = stage or base_stage(state, prompts)
     names = set(chosen(state, stage, sources))
     with state.locked():
         problems = state.problems()
         rows = [t for t in state.traces(stage) if t.source in names and (t.correct is True or not right)]
         if not rows:
             raise InputError("there are no traces to edit", where=str(folder), remedy="verify them, or leave --right out")
+        for number, prompt in enumerate(prompts, 1):
+            refuse_others(state, stage + number, prompt)
         for prompt in prompts:
             desk, writer = desk_for(state.journal, prompt.name, options)
             bill = desk.bill(asks_for(prompt, rows, problems))

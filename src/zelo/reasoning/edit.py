@@ -9,11 +9,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from zelo.errors import InputError
 from zelo.progress import Progress
+from zelo.reasoning.folder import Folder
 from zelo.reasoning.prompt_files import Prompt
 from zelo.reasoning.verify import verify
 from zelo.reasoning.writing import Ask, Desk, Written
 from zelo.types import Problem, Trace
+
+
+def base_stage(folder: Folder, prompts: Sequence[Prompt]) -> int:
+    """Return the stage that passes begin with if nobody says it: the last one that none of them made.
+
+    So the same command, given again after it was stopped or has ended, begins where it began, and asks nothing twice.
+
+    Raises:
+        WorkspaceError: there are no traces.
+    """
+    stage, names = folder.last_stage(), tuple(f"{prompt.name} " for prompt in prompts)
+    while stage > 1 and all(t.prompt_id.startswith(names) for t in folder.traces(stage)) and stage - 1 in folder.stages():
+        stage -= 1
+    return stage
+
+
+def refuse_others(folder: Folder, stage: int, prompt: Prompt) -> None:
+    """Refuse to write a stage that something else made: edits by hand, or another pass.
+
+    Raises:
+        InputError: it holds traces of something else.
+    """
+    if stage not in folder.stages():
+        return
+    other = next((t for t in folder.traces(stage) if not t.prompt_id.startswith(f"{prompt.name} ")), None)
+    if other is not None:
+        made = other.prompt_id.partition(" ")[0] or other.note or "something else"
+        remedy = f"begin with a later --stage, or move stage{stage}.jsonl and those after it away"
+        raise InputError(f"stage {stage} was made by {made}, the pass {prompt.id} would replace it", where=str(folder.root), remedy=remedy)
 
 
 def asks_for(prompt: Prompt, traces: Sequence[Trace], problems: Mapping[str, Problem]) -> list[Ask]:

@@ -18,8 +18,8 @@ WORDS = 13
 
 _TOKEN = re.compile(r"[a-z]+|\d+")
 _KEY = re.compile(
-    r"\b(reference (answer|solution)|ground[- ]truth|(given|provided|stated|expected|gold) (answer|label|solution)|answer key"
-    r"|correct answer is given|as (the )?(label|key) says|according to the (answer|label|key|solution)|the (label|annotation) (is|says))",
+    r"\b(reference (answer|solution)|ground[- ]truth|(given|provided|stated|expected|gold) (answer|label)|answer key"
+    r"|correct answer is given|as (the )?(label|key) says|according to the (answer|label|key)|the (label|annotation) (is|says))",
     re.I,
 )  # fmt: skip
 

@@ -257,6 +257,7 @@ class Desk:
         found: list[Written | None] = []
         for preference, status, _, tokens, cost, _, note, _, text in rows:
             ended = cast("Finish", note) if note in get_args(Finish) else "stop"
+            text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # models write it, files of text cannot hold it
             found.append(Written(text, ended, tokens, cost) if preference is not None and STATUSES[status] == "ok" else None)
         if asks and not any(found):
             why = next((row[6] for row in rows if row[6]), "no reply")
