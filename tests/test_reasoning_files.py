@@ -98,6 +98,7 @@ def test_right_and_wrong_solutions_become_pairs(tmp_path: Path) -> None:
         ('{"prompt": "x", "task": "judging", "problem_id": "1", "answer": "C"}', ":1: answer is 'C'"),
         ('{"prompt": "x", "task": "math", "problem_id": "a b"}', ":1: problem_id 'a b' holds white space"),
         ('{"question": "x", "id": "a"}\n{"question": "y", "id": "a"}', ":2: another problem has the id 'a'"),
+        ('{"question": 5}', ":1: question is a number"),
         ("not json", ":1: not valid JSON"),
         ("", "there are no problems"),
     ],

@@ -192,6 +192,21 @@ def test_examples_in_context_are_fitted_to_the_window(server: TinyServer, tmp_pa
     assert (both.code, "among the examples and among those to solve" in both.err) == (2, True)
 
 
+def test_a_bill_needs_no_key_and_an_analysis_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    state = folder(tmp_path / "f", "math", 2)
+    ran = zelo("reasoning", "sample", state.root, "--model", "openai:m", "--dry-run", "--input-price", "1", "--output-price", "10")
+    assert (ran.code, "at most $0.33" in ran.out) == (0, True), ran.out + ran.err
+    assert zelo("reasoning", "sample", state.root, "--model", "foo:m", "--dry-run").code == 2
+    rows = [{"problem_id": "m1", "source": "me", "reasoning": "hm"}]
+    (tmp_path / "t.jsonl").write_text(json.dumps(rows[0]), "utf-8")
+    assert zelo("reasoning", "import", state.root, tmp_path / "t.jsonl").code == 0
+    page = tmp_path / "a.html"
+    found = json.loads(zelo("reasoning", "analyze", state.root, "--json", "--html", page).out)
+    assert (found["traces"], found["right"], len(found["behaviors"]["transitions"])) == (1, 0.0, 4)
+    assert "<h2>me</h2>" in page.read_text("utf-8")
+
+
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     state = folder(tmp_path / "f", "math", 2)
     ran = zelo("reasoning", "sample", state.root, "--model", "http://127.0.0.1:9/v1#none", "-k", "1", "--retries", "0", "--max-tokens", "5")

@@ -110,7 +110,6 @@ def analyze(folder: Path, stage: int | None, sources: tuple[str, ...], **options
     Difficulty is 1 - pass rate with its interval, from traces of stage 1 or imported rates, else from stated levels. Problems of
     the evaluation set are looked for among those taught.
     """
-    from zelo.plain import plain
     from zelo.reasoning import analyze as analysis
     from zelo.reasoning import guidance
     from zelo.reasoning.behavior import table_lines
@@ -124,7 +123,7 @@ def analyze(folder: Path, stage: int | None, sources: tuple[str, ...], **options
         guidance.measure([t for t in state.traces(stage) if not sources or t.source in sources]).write(options["guide"])
     for one in found:
         if options["as_json"]:
-            click.echo(json.dumps(plain(asdict(one))))
+            click.echo(json.dumps(analysis.as_json(one), allow_nan=False))
             continue
         for line in [*analysis.analysis_lines(one), *table_lines(one.behaviors.transitions)]:
             click.echo(line)

@@ -48,15 +48,19 @@ def desk_for(journal: Path, prompt_name: str, options: dict[str, Any]) -> tuple[
         JudgeError: its key is missing.
     """
     from zelo.judges.running import Limits
+    from zelo.language_models.names import parse_name
     from zelo.reasoning.local import open_writer_model
-    from zelo.reasoning.writing import Desk, Knobs, Writer
+    from zelo.reasoning.writing import Desk, Knobs, Unopened, Writer
     from zelo.recipe import Model
 
     if options["budget"] and not (options["input_price"] and options["output_price"]):
         raise InputError("a budget needs prices", where="--budget", remedy="give --input-price and --output-price")
     knobs = Knobs(options["max_tokens"], options["temperature"], options.get("waits", 0), options.get("force", False))
     facts = Model(input_price=options["input_price"], output_price=options["output_price"], concurrency=options["concurrency"])
-    model = open_writer_model(options["model"], options["timeout"])
+    name = options["model"]
+    if options["dry_run"] and not name.startswith("local:"):
+        parse_name(name)
+    model = Unopened(name) if options["dry_run"] else open_writer_model(name, options["timeout"])
     writer = Writer(model, knobs, f"{prompt_name} {knobs.digest()}", facts)
     return Desk(journal, writer, Limits(options["retries"], options["timeout"], options["budget"] or None)), writer
 

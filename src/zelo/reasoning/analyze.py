@@ -5,8 +5,9 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,6 +221,20 @@ def compare(profile: Profile, reference: Profile) -> tuple[float, float]:
     if not profile.steps or not reference.steps:
         return float("nan"), float("nan")
     return jensen_shannon(profile.shares, reference.shares), matrix_correlation(profile.transitions, reference.transitions)
+
+
+def as_json(analysis: Analysis) -> dict[str, Any]:
+    """Return an analysis as values for JSON; what is not known is null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple | np.ndarray):
+            return [plain(inner) for inner in (value.tolist() if isinstance(value, np.ndarray) else value)]
+        return None if isinstance(value, float) and value != value else value
+
+    found: dict[str, Any] = plain(asdict(analysis))
+    return found
 
 
 def analysis_lines(analysis: Analysis) -> list[str]:

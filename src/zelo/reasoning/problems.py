@@ -85,7 +85,8 @@ def problem_of(row: Row, where: str, default_id: str) -> Problem:
     """
     if isinstance(row.get("prompt"), str) and "task" in row:
         return _own(row, where)
-    prompt = _text(row, "prompt", where)
+    said = next((key for key in NAMES["prompt"] if row.get(key) is not None), None)
+    prompt = "" if said is None else text_field(row, said, where)
     if not prompt.strip():
         raise InputError("a row without a question", where=where, remedy=f"name it one of: {', '.join(NAMES['prompt'])}")
     solution, answer = _text(row, "solution", where), _text(row, "answer", where)
