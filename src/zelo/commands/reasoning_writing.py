@@ -48,9 +48,9 @@ def desk_for(journal: Path, prompt_name: str, options: dict[str, Any]) -> tuple[
         JudgeError: its key is missing.
     """
     from zelo.judges.running import Limits
-    from zelo.language_models.names import parse_name
+    from zelo.language_models.names import Unopened, parse_name
     from zelo.reasoning.local import open_writer_model
-    from zelo.reasoning.writing import Desk, Knobs, Unopened, Writer
+    from zelo.reasoning.writing import Desk, Knobs, Writer
     from zelo.recipe import Model
 
     if options["budget"] and not (options["input_price"] and options["output_price"]):

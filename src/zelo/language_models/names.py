@@ -15,7 +15,7 @@ from zelo.language_models.batch_openai import OpenAIBatches
 from zelo.language_models.dialect import Dialect
 from zelo.language_models.gemini import GeminiContent
 from zelo.language_models.openai import OpenAIChat
-from zelo.language_models.protocol import BatchModel, LanguageModel
+from zelo.language_models.protocol import BatchModel, LanguageModel, Reply, Request
 from zelo.language_models.transport import Transport, loopback
 
 ALLOW_HTTP = "ZELO_ALLOW_HTTP"
@@ -150,6 +150,20 @@ def open_model(name: str, *, timeout: float = 120.0, base: str | None = None) ->
         MissingExtraError: aiohttp is not installed (when first asked).
     """
     return _open(name, timeout, base)
+
+
+@dataclass
+class Unopened:
+    """Stands for a model that nobody asks: estimates and prompt ids need neither a key nor a connection."""
+
+    name: str
+
+    async def complete(self, request: Request) -> Reply:
+        """Refuse."""
+        raise JudgeError("a plan asks nothing", where=self.name)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
 
 
 def open_batches(name: str, *, timeout: float = 120.0, base: str | None = None) -> BatchModel:

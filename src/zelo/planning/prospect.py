@@ -26,8 +26,7 @@ from zelo.judges.journal import digest
 from zelo.judges.known import Known
 from zelo.judges.llm import LanguageModelJudge, prompters
 from zelo.judges.thinking import thinking_judge
-from zelo.language_models.names import parse_name
-from zelo.language_models.protocol import Reply, Request
+from zelo.language_models.names import Unopened, parse_name
 from zelo.language_models.transport import loopback
 from zelo.plain import plain
 from zelo.planning.adaptive import judged_pairs, later_pairs
@@ -81,19 +80,6 @@ class Plan:
     bills: tuple[Bill, ...]
     spent_dollars: float
     notes: tuple[str, ...]
-
-
-class _Unopened:
-    """Stands for a model that nobody asks: estimates and prompt ids need neither a key nor a connection."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    async def complete(self, request: Request) -> Reply:
-        raise JudgeError("a plan asks nothing", where=self.name)
-
-    async def close(self) -> None:
-        """There is nothing to close."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +204,7 @@ def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
     prompter, across = prompters(name, recipe)
     judging = recipe.judge
     temperature, longest = judging.temperature, judging.max_output_tokens
-    judge = LanguageModelJudge(_Unopened(name), prompter, across, facts=facts, max_output_tokens=longest, temperature=temperature)
+    judge = LanguageModelJudge(Unopened(name), prompter, across, facts=facts, max_output_tokens=longest, temperature=temperature)
     work = _remote(Workload(name, "model", questions.pairs, 0, 0, facts=facts), judge, workspace, recipe, questions, known)
     calls = 1 if judge.mode == "reason" else 2
     address = parse_name(name)
@@ -228,7 +214,7 @@ def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
 
 def _thinking(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
     facts, model = recipe.judge.models.get(name, Model()), name.removeprefix("thinking:")
-    judge = thinking_judge(name, recipe, _Unopened(model))
+    judge = thinking_judge(name, recipe, Unopened(model))
     own = model.startswith("local:") or loopback(urlsplit(parse_name(model).base).hostname or "")
     work = Workload(name, "model", questions.pairs, 0, 0, calls=2 * facts.traces, facts=facts, thinks=True, own_server=own)
     return _remote(work, judge, workspace, recipe, questions, known)

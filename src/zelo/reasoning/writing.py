@@ -178,20 +178,6 @@ class Writer:
         await self.model.close()
 
 
-@dataclass
-class Unopened:
-    """A model that is only named: what a bill needs, without its key."""
-
-    name: str
-
-    async def complete(self, request: Request) -> Reply:
-        """Refuse."""
-        raise JudgeError("a bill asks nothing", where=self.name)
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
 def thoughts(text: str) -> str:
     """Return a text without the end of its thoughts and what follows it, to write on from there."""
     for end in ("</think>", "</thinking>", "</Thought>"):
