@@ -102,7 +102,11 @@ def cli_page() -> str:
     order = [name for name in cli.commands if name not in stages] + [name for name in stages if name in cli.commands]
     for name in order:
         context = click.Context(cli.commands[name], info_name=name, parent=root, terminal_width=WIDTH)
-        parts += [f"## zelo {name}", _block(cli.commands[name].get_help(context))]
+        command = cli.commands[name]
+        parts += [f"## zelo {name}", _block(command.get_help(context))]
+        for inner, below in command.commands.items() if isinstance(command, click.Group) else ():
+            lower = click.Context(below, info_name=inner, parent=context, terminal_width=WIDTH)
+            parts += [f"### zelo {name} {inner}", _block(below.get_help(lower))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, models, refining, using, working
+from zelo.commands import judging, models, reasoning, reasoning_teaching, reasoning_writing, refining, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -41,10 +41,27 @@ for _command in (
     using.rerank,
     using.scores,
     refining.refine,
+    reasoning.reasoning,
     models.export_model,
     models.verify,
 ):
     cli.add_command(_command)
+
+for _command in (
+    reasoning.import_command,
+    reasoning_writing.sample,
+    reasoning.verify,
+    reasoning_writing.edit,
+    reasoning.checkout,
+    reasoning.checkin,
+    reasoning.analyze,
+    reasoning_teaching.rate,
+    reasoning_teaching.select,
+    reasoning_teaching.export,
+    reasoning_teaching.tune,
+    reasoning.grade,
+):
+    reasoning.reasoning.add_command(_command)
 
 
 def add_stages() -> None:

@@ -91,6 +91,7 @@ class Model:
     concurrency: int = parameter(32, "most calls at once", least=1, most=4096)
     batch: bool = parameter(False, "ask by the provider's batch service: half the price, answers within a day")
     prompt: str = parameter("", "how it is asked: the name of a prompt, or a file; empty = the one that fits the mode")
+    traces: int = parameter(1, "of a thinking judge: traces per order; more than one needs judge.temperature above 0", least=1, most=1024)
 
 
 @dataclass(frozen=True)

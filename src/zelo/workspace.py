@@ -187,15 +187,7 @@ class Workspace:
         Raises:
             WorkspaceError: another process holds it, or the folder is not writable.
         """
-        import fcntl
-
-        with writable(self.root):
-            handle = (self.root / ".lock").open("a")
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise WorkspaceError("another process is working here", where=str(self.root), remedy="wait for it to end") from error
+        with locked(self.root):
             self._entries = self._read_manifest()  # another process may have finished stages since we opened it
             shutil.rmtree(self.root / PARTIAL, ignore_errors=True)  # of a process that was killed
             yield
@@ -213,6 +205,25 @@ class Workspace:
                     raise WorkspaceError(f"not a manifest line ({error})", where=f"{path}:{number}", remedy=remedy) from error
                 entries[entry.stage] = entry
         return entries
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold a folder for one process.
+
+    Raises:
+        WorkspaceError: another process holds it, or the folder is not writable.
+    """
+    import fcntl
+
+    with writable(root):
+        handle = (root / ".lock").open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkspaceError("another process is working here", where=str(root), remedy="wait for it to end") from error
+        yield
 
 
 def fingerprint(stage: str, version: int, parameters: Mapping[str, Any], reads: Mapping[str, str]) -> str:
