@@ -164,7 +164,7 @@ def runs(base: str, model: Any, tokenizer: Any, groups: Sequence[str]) -> Iterat
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> str:
-    """Return Markdown: means over runs with 95 % intervals (Student's t over runs) and the range."""
+    """Return Markdown: means over runs with 95 % intervals (Student's t; from five runs on) and the range."""
     lines: list[str] = []
     for group in dict.fromkeys(row["group"] for row in rows):
         names = ALSO.get(group, {})
@@ -173,7 +173,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
         extra = ["consistent"] if group == "judging" else [str(n) for n in LENGTHS]
         head = [group, "runs", "accuracy", "range", "thinks", *(extra if group == "judging" else [f"{n} terms" for n in extra])]
         lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-        for name in dict.fromkeys(row["name"] for row in of_group):
+        for name in in_order(group, of_group):
             found = [row for row in of_group if row["name"] == name]
             values = [row["accuracy"] for row in found]
             cells = [name.replace("<think>", "`<think>`"), str(len(found)), interval(values), f"{min(values):.2f} to {max(values):.2f}"]
@@ -183,13 +183,22 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines[1:])
 
 
+def in_order(group: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the names of a table's rows: curves by what they vary, the others as they were run."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    if group == "length":
+        return sorted(names, key=lambda name: np.mean([row["characters"] for row in rows if row["name"] == name]))
+    return sorted(names, key=lambda name: int(name.split()[0])) if group in ("number", "diversity", "impurity") else names
+
+
 def mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):.2f}"
 
 
 def interval(values: Sequence[float]) -> str:
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.3f} ± {half:.3f}" if len(values) > 1 else f"{np.mean(values):.3f}"
+    if len(values) < 5:
+        return f"{np.mean(values):.3f}"
+    return f"{np.mean(values):.3f} ± {stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.3f}"
 
 
 def main() -> None:
