@@ -168,8 +168,10 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
     lines: list[str] = []
     for group in dict.fromkeys(row["group"] for row in rows):
         names = ALSO.get(group, {})
-        shared = [row | {"name": names[row["name"]]} for row in rows if row["group"] == "sources" and row["name"] in names]
-        of_group = [row for row in rows if row["group"] == group] + shared
+        of_group = [row for row in rows if row["group"] == group]
+        same = {(row["base"], row["draw"]) for row in of_group}  # a curve is of the same models and draws throughout
+        also = [row for row in rows if row["group"] == "sources" and row["name"] in names and (row["base"], row["draw"]) in same]
+        of_group += [row | {"name": names[row["name"]]} for row in also]
         extra = ["consistent"] if group == "judging" else [str(n) for n in LENGTHS]
         head = [group, "runs", "accuracy", "range", "thinks", *(extra if group == "judging" else [f"{n} terms" for n in extra])]
         lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
