@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, using, working
+from zelo.commands import judging, serving, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -40,6 +40,7 @@ for _command in (
     using.show,
     using.rerank,
     using.scores,
+    serving.serve,
 ):
     cli.add_command(_command)
 

@@ -29,6 +29,8 @@ from zelo.rerankers.card import model_card, name_of
 FloatArray = NDArray[np.float64]
 
 FEATURES = ("lexical", "dense", "late_interaction")
+KEPT_BYTES = 2**28
+"""Of the vectors of texts that came with requests: a quarter of a GB, some thousand passages."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Signals:
 
     def __call__(self, query: str, texts: Sequence[str]) -> FloatArray:
         """Return the features."""
+        self.bank.prepare([query, *texts], tokens=True)  # in one go: for the other parts nothing is left to encode
         return np.stack([part.score(query, texts) for part in self._parts], axis=1)
 
 
@@ -74,6 +77,11 @@ class BlendReranker:
     def score(self, query: str, documents: Sequence[str]) -> FloatArray:
         """Return a score in [0, 1] per document."""
         return self._head(self._signals(query, documents)) if documents else np.zeros(0)
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Encode texts, of one request or of several: what `score` then finds does not depend on how they were put together."""
+        self._signals.bank.trim(KEPT_BYTES)
+        self._signals.bank.prepare(texts, tokens=True)
 
     def save(self, folder: Path, trained_on: Mapping[str, object] | None = None) -> None:
         """Write zelo.json, terms.json, token_frequency.npy and README.md into a folder, which is made.
