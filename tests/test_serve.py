@@ -21,25 +21,10 @@ import numpy as np
 import pytest
 
 from conftest import REPO, zelo
-from serving import Overlap, Running, overlap, serving
+from serving import DOCUMENTS, ORDER, QUERY, SCORES, SCORING, Overlap, Running, malformed, sample, serving
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.trec import read_run
 from zelo.serve.loading import load_served
-
-QUERY = "read a file line by line"
-DOCUMENTS = ["json encodes values", "read a file", "open a file and read line by line", "a"]
-SCORES = overlap(QUERY, DOCUMENTS).tolist()
-ORDER = [2, 1, 3, 0]
-SCORING = ["/v2/rerank", "/v1/rerank", "/voyage/v1/rerank", "/rerank", "/score", "/v1/score"]
-
-
-def sample(path: str, documents: Any = None, query: Any = QUERY) -> dict[str, Any]:
-    """A request that the route takes."""
-    documents = DOCUMENTS if documents is None else documents
-    fields = {"/rerank": ("query", "texts"), "/score": ("text_1", "text_2"), "/v1/score": ("queries", "documents")}
-    first, second = fields.get(path, ("query", "documents"))
-    return {"model": "any", first: query, second: documents}
-
 
 def message_of(path: str, body: Any) -> str:
     """What went wrong, from where the dialect puts it; the shape is checked on the way."""
@@ -265,21 +250,6 @@ def test_malformed_bodies_never_are_the_servers_fault(server: Running) -> None:
     for n in range(400):
         path = SCORING[n % len(SCORING)]
         assert server.call(path, malformed(rng, path)).status < 500
-
-
-def malformed(rng: random.Random, path: str) -> bytes:
-    """A request with something wrong in it: cut, flipped, or with values of other kinds."""
-    body = sample(path)
-    odd = [None, True, -1, 0, 1e308, 10**400, "", "\0", [], [[]], {}, {"text": None}, ["a"] * 60, "\u202e", "x" * 5000]
-    for key in rng.sample(sorted(body), rng.randint(0, len(body))):
-        body[key] = rng.choice(odd)
-    body |= {
-        rng.choice(["top_n", "top_k", "return_documents", "truncate", "raw_scores"]): rng.choice(odd) for _ in range(rng.randint(0, 3))
-    }
-    data = bytearray(json.dumps(body).encode())
-    for _ in range(rng.choice([0, 0, 1, 5])):
-        data[rng.randrange(len(data))] = rng.randrange(256)
-    return bytes(data[: rng.choice([len(data), len(data), rng.randrange(len(data))])])
 
 
 def test_openapi_is_truthful(server: Running) -> None:
