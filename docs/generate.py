@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import click
 
+from zelo import parameters
 from zelo import recipe as recipes
 from zelo.artifacts import ARTIFACTS
 from zelo.cli import add_stages, cli
@@ -147,7 +148,7 @@ def _parameters(section: type, names: Sequence[str], prefix: str) -> str:
     for name in names:
         metadata = fields[name].metadata
         value = getattr(section(), name)
-        default = "none" if isinstance(value, Mapping) else f"`{recipes._toml_value(value)}`"
+        default = "none" if isinstance(value, Mapping) else f"`{parameters.toml_value(value)}`"
         rows.append([f"`{prefix}{name}`", default, _values(hints[name], metadata), metadata["about"]])
     return table(["parameter", "default", "values", "meaning"], rows)
 

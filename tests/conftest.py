@@ -65,12 +65,12 @@ def zelo(*arguments: str | Path, stdin: bytes = b"") -> Ran:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace after the whole line on the synthetic collection; do not change it, take `workspace`."""
-    from zelo import pipeline
+    from zelo import runner
     from zelo.recipe import from_dict
     from zelo.workspace import Workspace
 
     root = tmp_path_factory.mktemp("finished") / "ws"
-    pipeline.run(Workspace.create(root, from_dict(SMALL)))
+    runner.run(Workspace.create(root, from_dict(SMALL)))
     return root
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zelo import pipeline, workspace
+from zelo import pipeline, runner, workspace
 from zelo.encoders.lexical import detect_language
 from zelo.encoders.weights import DEFAULT_MODEL, model_digest, resolve_model
 from zelo.judges.journal import Journal
@@ -115,7 +115,7 @@ def child(root: Path, arm: Callable[[], None], stop: str | None, pause: float | 
     if process == 0:
         try:
             arm()
-            pipeline.run(Workspace.open(root), stop=stop)
+            runner.run(Workspace.open(root), stop=stop)
             os._exit(0)
         except BaseException:
             traceback.print_exc()

@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from zelo import pipeline
+from zelo import runner
 from zelo.workspace import Workspace
 
 LATENCY, CONCURRENCY = 0.01, 4
@@ -33,7 +33,7 @@ def child(root: Path, pause: float | None) -> bool:
     process = os.fork()
     if process == 0:
         try:
-            pipeline.run(Workspace.open(root), start="judge", stop="judge")
+            runner.run(Workspace.open(root), start="judge", stop="judge")
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -98,7 +98,7 @@ def main() -> None:
     small = {**SMALL, "ingest": {"collection": "synthetic", "max_train_queries": 40, "max_test_queries": 40}, "pair": {"degree": 8}}
     with tempfile.TemporaryDirectory() as folder:
         opened = Workspace.create(Path(folder) / "ws", from_dict(small))
-        pipeline.run(opened, stop="pair")
+        runner.run(opened, stop="pair")
         pid_read, pid_write = os.pipe()
         server = os.fork()
         if server == 0:  # a process of its own: threads and forks do not go together

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zelo import pipeline
+from zelo import runner
 from zelo.artifacts import read_table
 from zelo.collections.synthetic import Synthetic
 from zelo.core.calibration import fit_anchor, targets
@@ -66,7 +66,7 @@ def run(folder: Path, **settings: object) -> Workspace:
     changed = {key.replace("__", "."): str(value) for key, value in settings.items()}
     workspace.save_recipe(workspace.recipe.with_settings(changed))
     workspace = Workspace.open(folder)
-    pipeline.run(workspace, stop="calibrate")
+    runner.run(workspace, stop="calibrate")
     return workspace
 
 
@@ -118,7 +118,7 @@ def test_levels_from_a_judge(workspace: Path) -> None:
     assert "prior" in entry.notes[0]
     again = Workspace.open(workspace)
     bytes_before = [again.path(name).read_bytes() for name in ("across", "offsets")]
-    pipeline.run(again, stop="calibrate", force=["align"])  # the journal has all answers
+    runner.run(again, stop="calibrate", force=["align"])  # the journal has all answers
     assert [again.path(name).read_bytes() for name in ("across", "offsets")] == bytes_before
 
 
@@ -133,9 +133,9 @@ def test_ratings_anchor_the_targets(workspace: Path, tmp_path: Path) -> None:
     anchor = fit_anchor(scores["score"][rows], ratings)
     np.testing.assert_allclose(table(done, "targets")["target"], anchor(scores["score"]))
     path.write_text("query-id\tcorpus-id\tscore\n" + lines[0], "utf-8")
-    assert not next(s for s in pipeline.status(Workspace.open(workspace)) if s.stage.name == "calibrate").done
+    assert not next(s for s in runner.status(Workspace.open(workspace)) if s.stage.name == "calibrate").done
     with pytest.raises(InputError, match="two different scores"):
-        pipeline.run(Workspace.open(workspace), stop="calibrate")
+        runner.run(Workspace.open(workspace), stop="calibrate")
 
 
 def test_a_judge_that_fails_across_stops_the_run(workspace: Path) -> None:
@@ -158,4 +158,4 @@ def test_a_judge_that_cannot_compare_across(workspace: Path) -> None:
 )
 def test_settings_that_do_not_go_together(tables: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        pipeline.check(from_dict(tables))
+        runner.check(from_dict(tables))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import SMALL, zelo
-from zelo import pipeline
+from zelo import runner
 from zelo.auditing.canary import CANARY, canary_test
 from zelo.auditing.lines import histogram
 from zelo.errors import InputError, WorkspaceError
@@ -55,7 +55,7 @@ def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspac
     opened.save_recipe(from_dict({**SMALL, "judge": judge}))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(here))
-        pipeline.run(opened, stop="judge")
+        runner.run(opened, stop="judge")
         __import__("canary_judges")  # stays importable when the path is gone
     return opened
 
@@ -85,7 +85,7 @@ def test_who_obeys_is_found_out_and_the_calls_are_made_once(judged: Workspace) -
     assert canary_test(judged, 4) == [gullible, honest]
     assert attempts(judged, "gullible") == asked["gullible"] + 16  # nothing is asked twice
     assert judged.path("judgments").read_bytes() == sealed  # and nothing of it becomes a preference
-    assert next(s for s in pipeline.status(judged) if s.stage.name == "judge").done
+    assert next(s for s in runner.status(judged) if s.stage.name == "judge").done
 
 
 def test_the_command(judged: Workspace) -> None:

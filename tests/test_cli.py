@@ -118,7 +118,7 @@ class TestNew:
             (("--set", "pair.degree"), ("has no '='",)),
             (("--set", "pair.degree=7"), ("odd",)),
             (("--set", "retrieve.b=nan"), ("not a finite number",)),
-            (("--set", "line=distilled"), ("needs train-pairwise", "direct")),
+            (("--set", "line=distilled", "--set", "pairwise.base=/no/such/model"), ("no such model folder",)),
             (("--set", 'judge.ensemble=["oracle"]'), ("no judge 'oracle'", "lexical, dense, late_interaction")),
             (("--set", 'evaluate.measures=["best"]'), ("unknown measure 'best'", "nDCG@k")),
         ],
@@ -284,7 +284,7 @@ class TestRun:
         ("options", "parts"),
         [
             (("--set", "pair.degre=6"), ("'degree'",)),
-            (("--set", "line=distilled"), ("train-pairwise",)),
+            (("--set", "line=distilled", "--set", "pairwise.base=/no/such/model"), ("no such model folder",)),
             (("--set", 'judge.ensemble=["oracle"]'), ("no judge 'oracle'",)),
             (("--set", "pair.degree=6", "--from", "reed"), ("no stage 'reed'",)),
             (("--set", "pair.degree=6", "--from", "rank", "--to", "fit"), ("comes before",)),

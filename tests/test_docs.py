@@ -238,13 +238,6 @@ def test_every_stage_is_mentioned(page: str) -> None:
         assert re.search(rf"\b{stage.name}\b", text), stage.name
 
 
-def test_the_planned_stages_are_said_to_be_planned() -> None:
-    planned = [stage.name for line in pipeline.LINES.values() for stage in line if stage.planned]
-    for page in ("ARCHITECTURE.md", "docs/roadmap.md"):
-        for name in planned:
-            assert f"`{name}`" in (REPO / page).read_text("utf-8"), name
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
 def test_python_runs(page: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What the pages speak of: `workspaces/demo`, here of a small made-up collection.

@@ -17,7 +17,7 @@ TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8"))
 
 BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "recipe", "progress", "workspace", "pipeline"}
+SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -27,15 +27,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "collections": LOW,
     "retrievers": LOW | {"collections"},
     "language_models": LOW | {"__version__"},
-    "judges": LOW | {"language_models", "recipe"},
-    "rerankers": LOW,
+    "judges": LOW | {"language_models", "rerankers", "recipe"},
+    "rerankers": LOW | {"language_models"},
     "training": LOW | {"rerankers", "recipe"},
     "artifacts": BASE,
-    "recipe": BASE,
+    "recipe": BASE | {"parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
     "fitting": BASE | {"artifacts", "core"},
+    "parameters": BASE,
     "pipeline": BASE | SPINE,
+    "runner": BASE | SPINE,
     "report": LOW | PARTS | SPINE,
     "stages": LOW | PARTS | SPINE | {"fitting", "report"},
     "show": LOW | PARTS | SPINE,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zelo import pipeline
+from zelo import pipeline, runner
 from zelo.artifacts import read_table
 from zelo.errors import InputError, JudgeError, WorkspaceError
 from zelo.judges import Answer, Comparison
@@ -397,7 +397,7 @@ class TestStage:
         monkeypatch.setattr(stage.inputs, "documents", lambda context: {d: d for d in texts(context)})  # a text is its id
         opened = Workspace.open(root)
         opened.recipe = opened.recipe.with_settings({"judge.ensemble": '["lexical"]', **settings})
-        pipeline.run(opened, start="judge", stop="judge", force=["judge"])
+        runner.run(opened, start="judge", stop="judge", force=["judge"])
         return opened
 
     def first(self, root: Path) -> list[str]:
@@ -430,7 +430,7 @@ class TestStage:
         assert (table["preference"][~lost] == 0.5 * sign[~lost]).all()  # + is for a, whatever was shown first
         assert opened.entry("judge").notes == (f"counting: {lost.sum()} of {len(lost)} missing ({lost.sum()} failed)",)  # type: ignore[union-attr]
         assert read_table(opened.path("swapped"), "swapped")["query_id"] == []  # an offline judge is not audited so
-        pipeline.run(opened, start="pool", stop="fit")
+        runner.run(opened, start="pool", stop="fit")
         assert len(read_table(opened.path("preferences"), "preferences")["prob_a"]) == (~lost).sum()
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from zelo import pipeline
 from zelo import recipe as recipes
+from zelo import runner
 from zelo.errors import InputError, JudgeError, RecipeError
 from zelo.judges import FORMS, JUDGES, Comparison, Materials, RemoteJudge, known_judge, make_judge
 from zelo.judges.llm import LanguageModelJudge
@@ -58,7 +58,7 @@ def test_a_model_without_its_key_is_said_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_recipe_for_language_models() -> None:
     recipe = recipes.load("llm")
-    pipeline.check(recipe)
+    runner.check(recipe)
     assert len(recipe.judge.ensemble) == 3
     assert set(recipe.judge.models) == set(recipe.judge.ensemble)
     assert recipe.judge.budget_dollars > 0
@@ -70,7 +70,7 @@ def test_recipes_on_the_page_can_be_pasted(text: str, tmp_path: Path, monkeypatc
     path = tmp_path / "recipe.toml"
     path.write_text(text, "utf-8")
     recipe = recipes.load(path)
-    pipeline.check(recipe)
+    runner.check(recipe)
     for key in (*KEYS, "AZURE_OPENAI_API_KEY"):
         monkeypatch.setenv(key, "none")
     for name in recipe.judge.ensemble:
@@ -125,9 +125,9 @@ def test_a_cap_in_dollars_needs_prices(name: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv(variable, raising=False)
     judge = {"ensemble": [name], "budget_dollars": 1.0}
     with pytest.raises(RecipeError, match="budget_dollars cannot hold: the price of"):
-        pipeline.check(recipes.from_dict({"judge": judge}))
+        runner.check(recipes.from_dict({"judge": judge}))
     with pytest.raises(RecipeError, match="budget_dollars cannot hold"):
-        pipeline.check(recipes.from_dict({"judge": judge | {"models": {name: {"input_price": 1.0}}}}))
-    pipeline.check(recipes.from_dict({"judge": judge | {"models": {name: {"input_price": 1.0, "output_price": 2.0}}}}))
-    pipeline.check(recipes.from_dict({"judge": {"ensemble": [name], "budget_tokens": 1000}}))
-    pipeline.check(recipes.from_dict({"judge": {"ensemble": ["http://127.0.0.1:1/v1#m"], "budget_dollars": 1.0}}))
+        runner.check(recipes.from_dict({"judge": judge | {"models": {name: {"input_price": 1.0}}}}))
+    runner.check(recipes.from_dict({"judge": judge | {"models": {name: {"input_price": 1.0, "output_price": 2.0}}}}))
+    runner.check(recipes.from_dict({"judge": {"ensemble": [name], "budget_tokens": 1000}}))
+    runner.check(recipes.from_dict({"judge": {"ensemble": ["http://127.0.0.1:1/v1#m"], "budget_dollars": 1.0}}))

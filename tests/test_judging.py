@@ -21,7 +21,7 @@ import pytest
 from conftest import REPO, SMALL, zelo
 from fault_server import Call, FaultServer, text_of
 from killed_judging import CONCURRENCY, answers, settings
-from zelo import pipeline
+from zelo import runner
 from zelo.artifacts import Columns, read_table
 from zelo.core.paired_comparison import fit_query
 from zelo.errors import InputError, JudgeError, RecipeError
@@ -49,7 +49,7 @@ def judged(root: Path, url: str, judges: int = 1, **more: str) -> Workspace:
     """Run the stage with the judges of a server."""
     opened = Workspace.open(root)
     opened.save_recipe(opened.recipe.with_settings({**settings(url, judges), **more}))
-    pipeline.run(opened, start="judge", stop="judge", force=["judge"])
+    runner.run(opened, start="judge", stop="judge", force=["judge"])
     return opened
 
 
@@ -75,7 +75,7 @@ def table(workspace: Workspace, name: str = "judgments") -> Columns:
 def judged_offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that the offline judges have judged; do not change it, take `workspace`."""
     root = tmp_path_factory.mktemp("judged") / "ws"
-    pipeline.run(Workspace.create(root, from_dict(SMALL)), stop="judge")
+    runner.run(Workspace.create(root, from_dict(SMALL)), stop="judge")
     return root
 
 
@@ -210,7 +210,7 @@ def test_a_wrong_key_stops_at_once(workspace: Path) -> None:
         with pytest.raises(JudgeError, match="401"):
             judged(workspace, server.url)
         assert sum(server.calls.values()) <= CONCURRENCY
-    states = {state.stage.name: state.done for state in pipeline.status(Workspace.open(workspace))}
+    states = {state.stage.name: state.done for state in runner.status(Workspace.open(workspace))}
     assert states["pair"]
     assert not states["judge"]
 
@@ -254,7 +254,7 @@ def test_shards_are_merged_and_found_answered(clean: tuple[int, Columns, Columns
                 assert all(added)
             else:
                 assert added == [0, 0, 0]
-        pipeline.run(Workspace.open(workspace), start="judge", stop="judge")
+        runner.run(Workspace.open(workspace), start="judge", stop="judge")
         assert sum(server.calls.values()) == calls
         assert set(asked(server).values()) == {1}
     found = table(Workspace.open(workspace))
@@ -370,7 +370,7 @@ class TestBatches:
         models = '{"openai:m" = {batch = true, input_price = 1.0, output_price = 2.0}}'
         values = {"judge.ensemble": '["openai:m"]', "judge.models": models, "judge.answers": "soft", "judge.swapped_share": "0", **more}
         opened.save_recipe(opened.recipe.with_settings(values))
-        pipeline.run(opened, start="judge", stop="judge", force=["judge"])
+        runner.run(opened, start="judge", stop="judge", force=["judge"])
         return opened
 
     def test_all_come_back_and_are_asked_once(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -594,4 +594,4 @@ def test_own_judges_that_are_wrong(
     names = [f"python:own_wrong_judges:{maker}" for maker in makers]
     opened.save_recipe(opened.recipe.with_settings({"judge.ensemble": json.dumps(names)}))
     with pytest.raises(error, match=said):
-        pipeline.run(opened, start="judge", stop="judge", force=["judge"])
+        runner.run(opened, start="judge", stop="judge", force=["judge"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tiny_llm import tiny_server
-from zelo import pipeline
 from zelo import recipe as recipes
+from zelo import runner
 from zelo.artifacts import read_table
 from zelo.workspace import Workspace
 
@@ -38,9 +38,9 @@ def test_the_recipe_for_language_models_from_collection_to_report(tmp_path: Path
         models = dict(zip(names, free, strict=True))
         recipe = replace(recipe, judge=replace(recipe.judge, ensemble=tuple(names), models=models))
         workspace = Workspace.create(tmp_path / "ws", recipe)
-        pipeline.run(workspace)
+        runner.run(workspace)
         judged = read_table(workspace.path("judgments"), "judgments")
-        again = pipeline.run(workspace)
+        again = runner.run(workspace)
     assert again == []  # nothing is asked twice
     assert set(judged["judge"]) == set(names)
     per_judge = Counter(judged["judge"])

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from conftest import SMALL
-from zelo import pipeline
+from zelo import pipeline, runner
 from zelo.artifacts import ARTIFACTS
 from zelo.collections.beir import read_corpus, write_beir
 from zelo.collections.synthetic import Synthetic
 from zelo.collections.trec import read_run
 from zelo.errors import InputError, RecipeError, WorkspaceError, ZeloError
-from zelo.pipeline import DIRECT, LINES, Stage, run, status
+from zelo.pipeline import DIRECT, LINES, Stage
 from zelo.recipe import Recipe, from_dict, to_dict
+from zelo.runner import run, status
 from zelo.types import Query, ScoredDoc
 from zelo.workspace import Workspace
 
@@ -73,13 +74,12 @@ class TestShape:
                 section, _, key = name.partition(".")
                 assert not key or key in tables[section]
 
-    def test_every_stage_can_be_run_or_is_planned(self) -> None:
+    def test_every_stage_can_be_run(self) -> None:
         for line in LINES.values():
             for stage in line:
-                if not stage.planned:
-                    module = pipeline._module(stage)
-                    assert callable(module.run)
-                    assert hasattr(module, "external") == stage.has_external
+                module = runner._module(stage)
+                assert callable(module.run)
+                assert hasattr(module, "external") == stage.has_external
 
     def test_a_stage_reads_and_writes_what_it_declares(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         undeclared: list[str] = []
@@ -235,12 +235,6 @@ class TestRun:
         opened.recipe = opened.recipe.with_settings({"fit.link": "logit"})
         with pytest.raises(WorkspaceError, match=r"stage pool has to run before report: .*changed"):
             run(opened, start="report")
-
-    def test_the_distilled_line_is_refused_with_its_reason(self, tmp_path: Path) -> None:
-        opened = Workspace.create(tmp_path / "ws", from_dict({"line": "distilled"}))
-        for call in (run, status):
-            with pytest.raises(RecipeError, match=r'needs train-pairwise and judge-pairwise.*line = "direct"'):
-                call(opened)  # type: ignore[operator]
 
     @pytest.mark.parametrize(("key", "value"), [("judge.ensemble", '["lexical", "oracle"]'), ("evaluate.measures", '["nDCG@10", "best"]')])
     def test_unknown_names_are_found_before_anything_runs(self, key: str, value: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import SMALL, zelo
-from zelo import pipeline
+from zelo import runner
 from zelo.artifacts import read_table
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.errors import WorkspaceError
@@ -100,7 +100,7 @@ def test_from_an_estimate_to_nothing_left(planned: Planned, copy: Workspace) -> 
     assert own.work.kind == "own"
     assert own.dollars is None
     assert own.work.left == drawn.pairs + own.work.swapped
-    pipeline.run(copy, stop="judge")
+    runner.run(copy, stop="judge")
     swapped = read_table(copy.path("swapped"), "swapped")
     assert len(swapped["judge"]) == own.work.swapped > 0
     after = make_plan(copy)
@@ -140,11 +140,11 @@ def test_rounds_that_are_done_and_rounds_to_come(copy: Workspace) -> None:
         "judge.swapped_share": "0",
     }
     copy.save_recipe(copy.recipe.with_settings(adaptive))
-    pipeline.run(copy, stop="pair")
+    runner.run(copy, stop="pair")
     before = make_plan(copy)
     assert "at most chosen in rounds" in before.basis
     assert before.bills[1].work.left == before.pairs == 16 * 35
-    pipeline.run(copy, stop="judge")
+    runner.run(copy, stop="judge")
     judged = read_table(copy.path("judgments"), "judgments")
     asked = judged["judge"].count("longer")
     after = make_plan(copy)
@@ -161,7 +161,7 @@ def test_rounds_that_are_done_and_rounds_to_come(copy: Workspace) -> None:
     left = make_plan(opened).bills[1].work.left
     with Known(opened.root / JOURNAL) as known:
         answers = known.history("longer", "characters").answers
-    pipeline.run(opened, stop="judge")
+    runner.run(opened, stop="judge")
     with Known(opened.root / JOURNAL) as known:
         assert known.history("longer", "characters").answers - answers == left
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SMALL
-from zelo import pipeline
+from zelo import pipeline, runner
 from zelo.recipe import from_dict
 from zelo.workspace import Workspace
 
@@ -28,7 +28,7 @@ def assert_same(root: Path, undisturbed: Path) -> None:
     assert sorted(ours) == sorted(theirs)
     assert [name for name in ours if ours[name] != theirs[name]] == []
     assert (root / "report" / "index.html").stat().st_size > 1000
-    assert all(state.done for state in pipeline.status(Workspace.open(root)))
+    assert all(state.done for state in runner.status(Workspace.open(root)))
     assert not (root / ".partial").exists()
 
 
@@ -56,5 +56,5 @@ def test_interrupted(finished: Path, tmp_path: Path) -> None:
     assert rest.splitlines()[-1] == "zelo: interrupted; the same command goes on from here"
     assert "Traceback" not in rest
     assert not (tmp_path / "ws" / ".partial").exists()
-    pipeline.run(Workspace.open(tmp_path / "ws"))
+    runner.run(Workspace.open(tmp_path / "ws"))
     assert_same(tmp_path / "ws", finished)

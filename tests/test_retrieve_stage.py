@@ -12,8 +12,8 @@ from zelo.collections.beir import write_beir
 from zelo.collections.synthetic import Synthetic
 from zelo.collections.trec import read_run, write_run
 from zelo.errors import InputError, RecipeError
-from zelo.pipeline import run, status
 from zelo.recipe import Recipe, from_dict
+from zelo.runner import run, status
 from zelo.types import ScoredDoc
 from zelo.workspace import Workspace
 

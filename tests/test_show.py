@@ -71,11 +71,11 @@ class TestQuery:
             list(explain_query(Workspace.open(workspace), query_id))
 
     def test_a_question_that_the_judges_did_not_see(self, workspace: Path, query_id: str) -> None:
-        from zelo import pipeline
+        from zelo import runner
 
         opened = Workspace.open(workspace)
         opened.recipe = opened.recipe.with_settings({"pair.queries": "train"})
-        pipeline.run(opened, start="pair", stop="fit")
+        runner.run(opened, start="pair", stop="fit")
         lines = list(explain_query(opened, query_id))
         assert "did not compare" in lines[1]
         pointwise = [d.doc_id for d in read_run(opened.path("rankings") / "pointwise.trec")[query_id]]

@@ -117,7 +117,7 @@ ARTIFACTS: dict[str, Artifact] = {
             "teaching_pairs",
             "pairs/teaching.parquet",
             "few pairs for the ensemble to judge (distilled line)",
-            {**_PAIR, "shown_first": "string"},
+            {**_PAIR, "shown_first": "string", "cycle": "int16"},
         ),
         Artifact("lessons", "lessons.parquet", "its opinion of them (distilled line)", {**_PAIR, "prob_a": "double", "n_judges": "int32"}),
         Artifact("pairwise_model", "models/pairwise", "the pairwise reranker that learned it (distilled line)"),

@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, serving, using, working
+from zelo.commands import judging, models, serving, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -41,6 +41,8 @@ for _command in (
     using.rerank,
     using.scores,
     serving.serve,
+    models.export_model,
+    models.verify,
 ):
     cli.add_command(_command)
 
@@ -51,7 +53,7 @@ def add_stages() -> None:
 
     for line in LINES.values():
         for stage in line:
-            if stage.name not in cli.commands and not stage.planned:
+            if stage.name not in cli.commands:
                 cli.add_command(working.stage_command(stage.name, stage.summary))
 
 

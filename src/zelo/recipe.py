@@ -7,10 +7,7 @@ of the stage that reads it. An unknown key is an error that names the nearest kn
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import sys
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,18 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zelo.errors import RecipeError
+from zelo.parameters import build, parameter, parse_value, require_known, toml_section, toml_value
 from zelo.types import Link
-
-
-def _parameter(default: Any, about: str, *, least: float | None = None, most: float | None = None) -> Any:
-    """A dataclass field with the line that documents it and its range, ends included."""
-    metadata = {"about": about, "least": least, "most": most}
-    if isinstance(default, list):
-        return field(default_factory=lambda: tuple(default), metadata=metadata)
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
 
 LEGS = ("bm25", "dense", "imported")
 """What the first stage can be made of."""
@@ -40,19 +27,19 @@ LEGS = ("bm25", "dense", "imported")
 class Ingest:
     """Which questions and documents to work on."""
 
-    collection: str = _parameter("python_docs", "a BEIR folder, or the name of a built-in collection: python_docs, synthetic")
-    test_split: str = _parameter("test", "the split whose questions are kept out of training and reported on")
-    max_train_queries: int = _parameter(400, "train on at most so many questions, chosen by a hash of their ids; 0 = all", least=0)
-    max_test_queries: int = _parameter(0, "report on at most so many questions, chosen likewise; 0 = all", least=0)
+    collection: str = parameter("python_docs", "a BEIR folder, or the name of a built-in collection: python_docs, synthetic")
+    test_split: str = parameter("test", "the split whose questions are kept out of training and reported on")
+    max_train_queries: int = parameter(400, "train on at most so many questions, chosen by a hash of their ids; 0 = all", least=0)
+    max_test_queries: int = parameter(0, "report on at most so many questions, chosen likewise; 0 = all", least=0)
 
 
 @dataclass(frozen=True)
 class Encode:
     """The small encoder whose vectors the dense leg, the judges and the student share."""
 
-    model: str = _parameter("all-MiniLM-L6-v2", "a sentence-transformers model: a name or a folder")
-    engine: Literal["auto", "openvino", "torch"] = _parameter("auto", "auto = OpenVINO where it is installed and fits the model")
-    max_token_vectors: int = _parameter(
+    model: str = parameter("all-MiniLM-L6-v2", "a sentence-transformers model: a name or a folder")
+    engine: Literal["auto", "openvino", "torch"] = parameter("auto", "auto = OpenVINO where it is installed and fits the model")
+    max_token_vectors: int = parameter(
         2_000_000, "keep the token vectors of the whole corpus up to this many tokens (768 bytes each for MiniLM)", least=0
     )
 
@@ -61,32 +48,32 @@ class Encode:
 class Retrieve:
     """The first stage: its legs, fused."""
 
-    legs: tuple[str, ...] = _parameter(["bm25", "dense"], "any of bm25, dense and imported")
-    run: str = _parameter("", "the leg `imported`: a TREC run that another engine made, for these queries and documents")
-    depth: int = _parameter(1000, "documents per leg before fusion", least=1)
-    candidates: int = _parameter(100, "documents per query after fusion (paper: top-k = 100)", least=2)
-    fusion: Literal["rrf", "min_max"] = _parameter("rrf", "rrf = reciprocal rank fusion (the paper's), min_max = scaled scores")
-    rrf_k: float = _parameter(60.0, "constant of reciprocal rank fusion", least=0.0)
-    language: str = _parameter("auto", "ISO code for stemming and stop words; auto = detected")
-    k1: float = _parameter(1.5, "BM25 term saturation", least=0.01)
-    b: float = _parameter(0.75, "BM25 length normalization", least=0.0, most=1.0)
+    legs: tuple[str, ...] = parameter(["bm25", "dense"], "any of bm25, dense and imported")
+    run: str = parameter("", "the leg `imported`: a TREC run that another engine made, for these queries and documents")
+    depth: int = parameter(1000, "documents per leg before fusion", least=1)
+    candidates: int = parameter(100, "documents per query after fusion (paper: top-k = 100)", least=2)
+    fusion: Literal["rrf", "min_max"] = parameter("rrf", "rrf = reciprocal rank fusion (the paper's), min_max = scaled scores")
+    rrf_k: float = parameter(60.0, "constant of reciprocal rank fusion", least=0.0)
+    language: str = parameter("auto", "ISO code for stemming and stop words; auto = detected")
+    k1: float = parameter(1.5, "BM25 term saturation", least=0.01)
+    b: float = parameter(0.75, "BM25 length normalization", least=0.0, most=1.0)
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Which pairs of candidates the judges compare: the comparison graph (paper section 4)."""
 
-    degree: int = _parameter(8, "comparisons per document, even: degree / 2 random Hamiltonian cycles (paper: k = 8)", least=2)
-    queries: Literal["train", "all"] = _parameter("all", "all = the test questions too, so that the judges' own ranking is measured")
-    design: Literal["cycles", "adaptive"] = _parameter(
+    degree: int = parameter(8, "comparisons per document, even: degree / 2 random Hamiltonian cycles (paper: k = 8)", least=2)
+    queries: Literal["train", "all"] = parameter("all", "all = the test questions too, so that the judges' own ranking is measured")
+    design: Literal["cycles", "adaptive"] = parameter(
         "cycles", "cycles = all pairs drawn at once; adaptive = more pairs in rounds, chosen from the answers so far"
     )
-    aim: Literal["top", "balanced", "information"] = _parameter(
+    aim: Literal["top", "balanced", "information"] = parameter(
         "balanced", "what adaptive pairs are for: top = the ranking's head, balanced = targets of all documents, information = all alike"
     )
-    comparisons: int = _parameter(200, "most pairs per query, at least one per candidate, with aim top one per two (adaptive)", least=1)
-    per_round: int = _parameter(50, "pairs per query and round after the first one, which compares every document (adaptive)", least=1)
-    settle: float = _parameter(
+    comparisons: int = parameter(200, "most pairs per query, at least one per candidate, with aim top one per two (adaptive)", least=1)
+    per_round: int = parameter(50, "pairs per query and round after the first one, which compares every document (adaptive)", least=1)
+    settle: float = parameter(
         0.03, "stop a query when the head of its ranking moves by no more in two rounds running, as 1 - nDCG; 0 = never (adaptive)",
         least=0.0, most=1.0,
     )  # fmt: skip
@@ -96,62 +83,62 @@ class Pairs:
 class Model:
     """What is to be known about one language model: its price, its limits, its prompt."""
 
-    input_price: float = _parameter(0.0, "US dollars per million tokens read; 0 = unknown or free", least=0.0)
-    cached_price: float = _parameter(0.0, "US dollars per million tokens read from the provider's cache; 0 = as input_price", least=0.0)
-    output_price: float = _parameter(0.0, "US dollars per million tokens written; 0 = unknown or free", least=0.0)
-    requests_per_minute: int = _parameter(0, "the provider's limit; 0 = none", least=0)
-    tokens_per_minute: int = _parameter(0, "the provider's limit, tokens read and written; 0 = none", least=0)
-    concurrency: int = _parameter(32, "most calls at once", least=1, most=4096)
-    batch: bool = _parameter(False, "ask by the provider's batch service: half the price, answers within a day")
-    prompt: str = _parameter("", "how it is asked: the name of a prompt, or a file; empty = the one that fits the mode")
+    input_price: float = parameter(0.0, "US dollars per million tokens read; 0 = unknown or free", least=0.0)
+    cached_price: float = parameter(0.0, "US dollars per million tokens read from the provider's cache; 0 = as input_price", least=0.0)
+    output_price: float = parameter(0.0, "US dollars per million tokens written; 0 = unknown or free", least=0.0)
+    requests_per_minute: int = parameter(0, "the provider's limit; 0 = none", least=0)
+    tokens_per_minute: int = parameter(0, "the provider's limit, tokens read and written; 0 = none", least=0)
+    concurrency: int = parameter(32, "most calls at once", least=1, most=4096)
+    batch: bool = parameter(False, "ask by the provider's batch service: half the price, answers within a day")
+    prompt: str = parameter("", "how it is asked: the name of a prompt, or a file; empty = the one that fits the mode")
 
 
 @dataclass(frozen=True)
 class Judging:
     """Who compares them, and how far it may go."""
 
-    ensemble: tuple[str, ...] = _parameter(["lexical", "dense", "late_interaction"], "names of judges, see `zelo judges`")
-    max_missing: float = _parameter(0.2, "fail when more than this share of a judge's judgments is missing", least=0.0, most=1.0)
-    criterion: str = _parameter("", "what relevance means here, told to language models; empty = the prompt's own words")
-    context: str = _parameter("", "what the documents are, told to language models; empty = nothing")
-    mode: Literal["auto", "reason", "logprobs"] = _parameter(
+    ensemble: tuple[str, ...] = parameter(["lexical", "dense", "late_interaction"], "names of judges, see `zelo judges`")
+    max_missing: float = parameter(0.2, "fail when more than this share of a judge's judgments is missing", least=0.0, most=1.0)
+    criterion: str = parameter("", "what relevance means here, told to language models; empty = the prompt's own words")
+    context: str = parameter("", "what the documents are, told to language models; empty = nothing")
+    mode: Literal["auto", "reason", "logprobs"] = parameter(
         "auto", "of language models: reason = think, then score; logprobs = probability of the first token; auto = reason"
     )
-    answers: Literal["soft", "clamped"] = _parameter(
+    answers: Literal["soft", "clamped"] = parameter(
         "clamped", "of language models: clamped = -1, 0 or 1 (the paper's), soft = as given; offline judges are always soft"
     )
-    max_output_tokens: int = _parameter(1024, "of one answer of a language model; a longer one is cut, and then missing", least=1)
-    document_characters: int = _parameter(6000, "what a language model is shown of a document; the rest is cut", least=100)
-    temperature: float = _parameter(0.0, "of language models", least=0.0, most=2.0)
-    retries: int = _parameter(5, "more attempts after a failed call", least=0, most=100)
-    timeout: float = _parameter(120.0, "seconds to wait for one answer", least=0.1)
-    budget_dollars: float = _parameter(0.0, "stop before the judgments of this workspace cost more US dollars; 0 = no cap", least=0.0)
-    budget_tokens: int = _parameter(0, "stop before they take more tokens; 0 = no cap", least=0)
-    keep_reasoning: Literal["all", "sample", "none"] = _parameter("all", "what language models wrote; sample = one answer in fifty")
-    swapped_share: float = _parameter(
+    max_output_tokens: int = parameter(1024, "of one answer of a language model; a longer one is cut, and then missing", least=1)
+    document_characters: int = parameter(6000, "what a language model is shown of a document; the rest is cut", least=100)
+    temperature: float = parameter(0.0, "of language models", least=0.0, most=2.0)
+    retries: int = parameter(5, "more attempts after a failed call", least=0, most=100)
+    timeout: float = parameter(120.0, "seconds to wait for one answer", least=0.1)
+    budget_dollars: float = parameter(0.0, "stop before the judgments of this workspace cost more US dollars; 0 = no cap", least=0.0)
+    budget_tokens: int = parameter(0, "stop before they take more tokens; 0 = no cap", least=0)
+    keep_reasoning: Literal["all", "sample", "none"] = parameter("all", "what language models wrote; sample = one answer in fifty")
+    swapped_share: float = parameter(
         0.02, "share of pairs that language models see in both orders, for the audit; not used in the fit", least=0.0, most=1.0
     )
-    models: Mapping[str, Model] = _parameter({}, 'one table per language model: [judge.models."openai:MODEL"]')
+    models: Mapping[str, Model] = parameter({}, 'one table per language model: [judge.models."openai:MODEL"]')
 
 
 @dataclass(frozen=True)
 class Pool:
     """How the judges' answers about a pair become one preference."""
 
-    weighting: Literal["agreement", "equal", "slopes"] = _parameter(
+    weighting: Literal["agreement", "equal", "slopes"] = parameter(
         "agreement", "agreement = by reliability, estimated without labels; slopes = by how sharply each judge tells documents apart"
     )
-    order_effect: bool = _parameter(False, "estimate how far each judge leans toward the text shown first, and take it out")
-    ties: Literal["half", "outcome"] = _parameter("half", "half = half a win for each; outcome = Rao and Kupper's model, logit link only")
+    order_effect: bool = parameter(False, "estimate how far each judge leans toward the text shown first, and take it out")
+    ties: Literal["half", "outcome"] = parameter("half", "half = half a win for each; outcome = Rao and Kupper's model, logit link only")
 
 
 @dataclass(frozen=True)
 class Fit:
     """From preferences to scores."""
 
-    link: Link = _parameter("probit", "probit = Thurstone, (1 + erf x) / 2; logit = Bradley-Terry")  # noqa: RUF009
-    prior_sd: float = _parameter(0.0, "standard deviation of the Gaussian prior, in units of the link; 0 = the link's default", least=0.0)
-    dispersion: Literal["estimated", "none"] = _parameter(
+    link: Link = parameter("probit", "probit = Thurstone, (1 + erf x) / 2; logit = Bradley-Terry")  # noqa: RUF009
+    prior_sd: float = parameter(0.0, "standard deviation of the Gaussian prior, in units of the link; 0 = the link's default", least=0.0)
+    dispersion: Literal["estimated", "none"] = parameter(
         "estimated", "estimated = preferences weigh as far as they agree with each other, and standard errors follow; none = as given"
     )
 
@@ -160,8 +147,8 @@ class Fit:
 class Align:
     """Scores of different queries on one scale, by comparisons across queries."""
 
-    comparisons: int = _parameter(0, "comparisons across queries to ask of each judge, per query; 0 = none, 4 or more help", least=0)
-    prior_sd: float = _parameter(
+    comparisons: int = parameter(0, "comparisons across queries to ask of each judge, per query; 0 = none, 4 or more help", least=0)
+    prior_sd: float = parameter(
         0.0, "standard deviation of the offsets' Gaussian prior, in units of the link; 0 = estimated from the comparisons", least=0.0
     )
 
@@ -170,13 +157,37 @@ class Align:
 class Calibrate:
     """From scores to targets in [0, 1]."""
 
-    scale: Literal["query", "across"] = _parameter(
+    scale: Literal["query", "across"] = parameter(
         "query", "query = scores are standardized per query; across = over all queries, their offsets (align) added"
     )
-    spread: float = _parameter(3.0, "logits per standard deviation of the scores", least=0.1, most=20.0)
-    threshold: float = _parameter(2.0, "standard deviations above the mean score at which a target is 1/2", least=-5.0, most=5.0)
-    ratings: str = _parameter(
+    spread: float = parameter(3.0, "logits per standard deviation of the scores", least=0.1, most=20.0)
+    threshold: float = parameter(2.0, "standard deviations above the mean score at which a target is 1/2", least=-5.0, most=5.0)
+    ratings: str = parameter(
         "", "with scale = across: ratings from 0 to 10 of some candidates, as BEIR qrels; then targets are expected ratings / 10"
+    )
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """The pairwise reranker that learns from the ensemble and plays the tournament (line = "distilled")."""
+
+    teaching_pairs: int = parameter(1, "random pairs of candidates per training query that the ensemble judges (paper: 1)", least=1)
+    base: str = parameter("", "the model that it starts from, a name or a folder; empty = encode.model")
+    family: Literal["auto", "encoder", "language_model"] = parameter("auto", "of the base; auto = as its config.json says")
+    epochs: int = parameter(3, "passes over the teaching pairs; the order of documents is drawn anew in each", least=1)
+    learning_rate: float = parameter(1e-4, "peak learning rate", least=1e-8, most=1.0)
+    batch_size: int = parameter(32, "pairs per step", least=1)
+    max_tokens: int = parameter(512, "of query and both documents; longer texts are cut, both documents alike", least=16)
+    token_budget: int = parameter(0, "most padded tokens of a forward pass; 0 = what suits the device", least=0)
+    lora_rank: int = parameter(0, "train low-rank adapters of this rank, for language models; 0 = all weights", least=0)
+    precision: Literal["auto", "float32", "bfloat16"] = parameter(
+        "auto", "of the products, in training and judging; auto = bfloat16 where the device computes it"
+    )
+    gradient_checkpointing: bool = parameter(False, "less memory, a third more work")
+    antisymmetric: bool = parameter(True, "judge in both orders and average: place alone says nothing; twice the work")
+    held_out: float = parameter(0.1, "share of the teaching queries that the model is measured on and not taught", least=0.0, most=0.5)
+    patience: int = parameter(
+        0, "stop after so many epochs that did not help on the held-out queries, and keep the best; 0 = never", least=0
     )
 
 
@@ -184,55 +195,64 @@ class Calibrate:
 class Train:
     """The pointwise reranker that learns the targets."""
 
-    student: Literal["blend", "cross_encoder"] = _parameter("blend", "blend = encoder features with a learned head; cross_encoder")
-    epochs: int = _parameter(1, "passes over the targets (cross_encoder)", least=1)
-    base: str = _parameter("", "the model that cross_encoder starts from, a name or a folder; empty = encode.model")
-    learning_rate: float = _parameter(3e-5, "peak learning rate (cross_encoder)", least=1e-8, most=1.0)
-    batch_size: int = _parameter(32, "pairs per step (cross_encoder)", least=1)
-    documents_per_query: int = _parameter(16, "targets used per query, spread over its scores (cross_encoder)", least=2)
-    max_tokens: int = _parameter(192, "longer pairs are cut (cross_encoder)", least=16)
+    student: Literal["blend", "cross_encoder", "language_model"] = parameter(
+        "blend", "blend = encoder features with a learned head; cross_encoder = a fine-tuned encoder; language_model = a causal one"
+    )
+    base: str = parameter("", "the model to fine-tune, a name or a folder; empty = encode.model, for cross_encoder")
+    loss: Literal["mse", "bce", "ranknet", "listwise_kl", "pairs", "infonce"] = parameter(
+        "mse", "of fine-tuning: mse (paper), bce, ranknet, listwise_kl, infonce; pairs = the judges' preferences, without scores"
+    )
+    scale: float = parameter(5.0, "score = sigmoid(logit / scale), for language_model (released models: 5)", least=0.1, most=100.0)
+    epochs: int = parameter(1, "passes over the documents that are learned", least=1)
+    learning_rate: float = parameter(3e-5, "peak learning rate; adapters take about ten times more", least=1e-8, most=1.0)
+    batch_size: int = parameter(32, "documents per step; losses over lists take whole queries, and so perhaps a few more", least=1)
+    documents_per_query: int = parameter(16, "documents learned per query, spread over its targets; 0 = all", least=0)
+    max_tokens: int = parameter(192, "longer sequences are cut, at the end of the document", least=16)
+    token_budget: int = parameter(0, "most padded tokens of a forward pass; 0 = what suits the device", least=0)
+    lora_rank: int = parameter(0, "train low-rank adapters of this rank, for language_model; 0 = all weights", least=0)
+    gradient_checkpointing: bool = parameter(False, "less memory, a third more work")
+    held_out: float = parameter(0.1, "share of the training queries that fine-tuning is measured on and leaves out", least=0.0, most=0.5)
+    patience: int = parameter(0, "stop after so many passes that helped no held-out query, and keep the best weights; 0 = never", least=0)
 
 
 @dataclass(frozen=True)
 class Rank:
     """What is reranked at the end."""
 
-    depth: int = _parameter(100, "candidates reranked per test question", least=1)
+    depth: int = parameter(100, "candidates reranked per test question", least=1)
 
 
 @dataclass(frozen=True)
 class System:
     """What a remote system costs, for the table of `zelo evaluate --system`, and how many calls it may get at once."""
 
-    token_price: float = _parameter(0.0, "US dollars per million tokens, as the service counts them; 0 = unknown or free", least=0.0)
-    search_price: float = _parameter(0.0, "US dollars per thousand searches, where a service bills those; 0 = unknown or free", least=0.0)
-    concurrency: int = _parameter(4, "most calls at once", least=1, most=4096)
+    token_price: float = parameter(0.0, "US dollars per million tokens, as the service counts them; 0 = unknown or free", least=0.0)
+    search_price: float = parameter(0.0, "US dollars per thousand searches, where a service bills those; 0 = unknown or free", least=0.0)
+    concurrency: int = parameter(4, "most calls at once", least=1, most=4096)
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """What is measured, against human labels that no earlier stage has seen."""
 
-    measures: tuple[str, ...] = _parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
-    resamples: int = _parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
-    systems: Mapping[str, System] = _parameter({}, 'one table per remote system: [evaluate.systems."cohere:MODEL"]')
+    measures: tuple[str, ...] = parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
+    resamples: int = parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
+    systems: Mapping[str, System] = parameter({}, 'one table per remote system: [evaluate.systems."cohere:MODEL"]')
 
 
 @dataclass(frozen=True)
 class Report:
     """The page for people."""
 
-    examples: int = _parameter(12, "questions to drill down into", least=0)
+    examples: int = parameter(12, "questions to drill down into", least=0)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All parameters of a workspace. `line` chooses the order of stages, `seed` seeds every random draw."""
 
-    line: Literal["direct", "distilled"] = _parameter(
-        "direct", "direct = the judges play the tournament; distilled = a pairwise model does"
-    )
-    seed: int = _parameter(0, "seed of every random draw", least=0)
+    line: Literal["direct", "distilled"] = parameter("direct", "direct = the judges play the tournament; distilled = a pairwise model does")
+    seed: int = parameter(0, "seed of every random draw", least=0)
     ingest: Ingest = field(default_factory=Ingest)
     encode: Encode = field(default_factory=Encode)
     retrieve: Retrieve = field(default_factory=Retrieve)
@@ -242,6 +262,7 @@ class Recipe:
     fit: Fit = field(default_factory=Fit)
     align: Align = field(default_factory=Align)
     calibrate: Calibrate = field(default_factory=Calibrate)
+    pairwise: Pairwise = field(default_factory=Pairwise)
     train: Train = field(default_factory=Train)
     rank: Rank = field(default_factory=Rank)
     evaluate: Evaluate = field(default_factory=Evaluate)
@@ -260,10 +281,10 @@ class Recipe:
                 raise RecipeError(f"{key!r} has too many dots", where="--set", remedy="write section.key=value")
             table = data
             for section in sections:
-                _require_known(section, {k: v for k, v in data.items() if isinstance(v, dict)}, "--set", "section")
+                require_known(section, {k: v for k, v in data.items() if isinstance(v, dict)}, "--set", "section")
                 table = data[section]
-            _require_known(name, table, "--set", "key")
-            table[name] = _parse_value(text)
+            require_known(name, table, "--set", "key")
+            table[name] = parse_value(text)
         return from_dict(data, where="--set")
 
 
@@ -302,7 +323,7 @@ def from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     Raises:
         RecipeError: an unknown key, or a value of the wrong type or out of range; `where` begins the message.
     """
-    recipe = typing.cast(Recipe, _build(Recipe, data, where, ""))
+    recipe = typing.cast(Recipe, build(Recipe, data, where, ""))
     if recipe.pair.degree % 2:
         raise RecipeError(
             f"pair.degree = {recipe.pair.degree} is odd", where=where, remedy="use an even degree: a cycle adds two per document"
@@ -329,99 +350,7 @@ def to_toml(recipe: Recipe) -> str:
     for item in dataclasses.fields(recipe):
         value = getattr(recipe, item.name)
         if dataclasses.is_dataclass(value):
-            lines += _toml_section(item.name, value)
+            lines += toml_section(item.name, value)
         else:
-            lines.append(f"{item.name} = {_toml_value(value)}  # {item.metadata['about']}")
+            lines.append(f"{item.name} = {toml_value(value)}  # {item.metadata['about']}")
     return "\n".join(lines) + "\n"
-
-
-def _toml_section(name: str, section: Any) -> list[str]:
-    lines, tables = ["", f"[{name}]  # {_summary(type(section))}"], []
-    for item in dataclasses.fields(section):
-        value = getattr(section, item.name)
-        if isinstance(value, Mapping):  # after the plain keys, which would belong to the table otherwise
-            lines += [] if value else [f"# {item.name}: {item.metadata['about']}"]
-            tables += [line for key, table in value.items() for line in _toml_section(f"{name}.{item.name}.{_toml_value(key)}", table)]
-        else:
-            lines.append(f"{item.name} = {_toml_value(value)}  # {item.metadata['about']}")
-    return lines + tables
-
-
-def _summary(section: Any) -> str:
-    return (section.__doc__ or "").splitlines()[0]
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = "".join(
-            f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in value.replace("\\", "\\\\").replace('"', '\\"')
-        )
-        return f'"{escaped}"'
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return repr(value)
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word on the command line is a string
-    return parsed["value"] if len(parsed) == 1 else text
-
-
-def _require_known(key: str, known: Mapping[str, Any], where: str, kind: str) -> None:
-    if key not in known:
-        near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
-        remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise RecipeError(f"unknown {kind} {key!r}", where=where, remedy=remedy)
-
-
-def _build(cls: type, data: Any, where: str, prefix: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise RecipeError(f"{prefix.rstrip('.')} = {data!r} is not a section", where=where, remedy=f"write [{prefix.rstrip('.')}]")
-    hints = typing.get_type_hints(cls)
-    items = {f.name: f for f in dataclasses.fields(cls)}
-    values: dict[str, Any] = {}
-    for key, value in data.items():
-        _require_known(key, items, f"{where} [{prefix.rstrip('.')}]" if prefix else where, "key")
-        hint = hints[key]
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            values[key] = _build(hint, value, where, f"{key}.")
-        elif typing.get_origin(hint) is Mapping:
-            if not isinstance(value, Mapping):
-                raise RecipeError(f"{prefix}{key} = {value!r} is not a table", where=where, remedy=f'write [{prefix}{key}."NAME"]')
-            made = typing.get_args(hint)[1]
-            values[key] = {name: _build(made, table, where, f"{prefix}{key}.{_toml_value(name)}.") for name, table in value.items()}
-        else:
-            values[key] = _check(value, hint, items[key].metadata, where, prefix + key)
-    return cls(**values)
-
-
-def _check(value: Any, hint: Any, metadata: Mapping[str, Any], where: str, key: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        if value not in typing.get_args(hint):
-            raise RecipeError(f"{key} = {value!r}", where=where, remedy=f"use one of: {', '.join(typing.get_args(hint))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) for v in value):
-            raise RecipeError(f"{key} = {value!r} is not a list of names", where=where, remedy='write ["a", "b"]')
-        if len(set(value)) < len(value):
-            raise RecipeError(f"{key} = {list(value)!r} names something twice", where=where, remedy="name each once")
-        return tuple(value)
-    wanted: Any = (int, float) if hint is float else hint
-    if isinstance(value, bool) != (hint is bool) or not isinstance(value, wanted):
-        kind = hint.__name__ if isinstance(hint, type | types.GenericAlias) else str(hint)
-        raise RecipeError(f"{key} = {value!r} is not of type {kind}", where=where)
-    if hint is str and not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
-        raise RecipeError(f"{key} = {value!r} is not UTF-8", where=where, remedy="rename it")
-    least, most = metadata.get("least"), metadata.get("most")
-    if hint is float and not abs(value) <= sys.float_info.max:
-        raise RecipeError(f"{key} = {value!r} is not a finite number", where=where)
-    if hint in (int, float) and not ((least is None or value >= least) and (most is None or value <= most)):
-        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
-        raise RecipeError(f"{key} = {value!r} is out of range", where=where, remedy=f"it must be {bounds}")
-    return float(value) if hint is float else value

@@ -14,9 +14,9 @@ import click
 from zelo.errors import RecipeError
 
 if TYPE_CHECKING:
-    from zelo.pipeline import State
     from zelo.progress import Progress
     from zelo.recipe import Recipe
+    from zelo.runner import State
     from zelo.workspace import Entry, Workspace
 
 interrupted = threading.Event()
@@ -27,8 +27,8 @@ SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help
 
 
 def run_stages(workspace: Path, *, dry_run: bool = False, settings: tuple[str, ...] = (), **choice: Any) -> None:
-    """Run stages of a workspace, `choice` as for `pipeline.run`, with these settings saved first; or say what would run."""
-    from zelo import pipeline, progress
+    """Run stages of a workspace, `choice` as for `runner.run`, with these settings saved first; or say what would run."""
+    from zelo import pipeline, progress, runner
 
     opened = open_workspace(workspace)
     recipe = changed(opened.recipe, settings) if settings else opened.recipe
@@ -36,7 +36,7 @@ def run_stages(workspace: Path, *, dry_run: bool = False, settings: tuple[str, .
     forced_stages = [pipeline.find(recipe, name) for name in choice.get("force", ())]
     if dry_run:
         opened.recipe = recipe  # here only, not in its file
-        for state in pipeline.status(opened):
+        for state in runner.status(opened):
             if state.stage in chosen:
                 forced = state.done and state.stage in forced_stages
                 click.echo(
@@ -45,19 +45,19 @@ def run_stages(workspace: Path, *, dry_run: bool = False, settings: tuple[str, .
         return
     save(opened, recipe)
     with progress.for_stream() as shown:
-        finished = pipeline.run(opened, progress=shown, on_stage=_teller(shown), **choice)
+        finished = runner.run(opened, progress=shown, on_stage=_teller(shown), **choice)
     if not finished:
         click.echo("all is up to date", err=True)
-    if opened.path("metrics").exists() and all(s.done for s in pipeline.status(opened)):
+    if opened.path("metrics").exists() and all(s.done for s in runner.status(opened)):
         _print_result(opened)
 
 
 def save(workspace: Workspace, recipe: Recipe) -> None:
     """Write a changed recipe into the workspace, if its stages can do what it says."""
-    from zelo import pipeline
+    from zelo import runner
 
     if recipe != workspace.recipe:
-        pipeline.check(recipe)
+        runner.check(recipe)
         with workspace.locked():
             workspace.save_recipe(recipe)
 

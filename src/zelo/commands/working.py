@@ -19,13 +19,13 @@ DEMO_WORKSPACE = "workspaces/demo"
 @SET
 def new(workspace: Path, collection: str | None, recipe_name: str, settings: tuple[str, ...]) -> None:
     """Make a workspace: a folder with a recipe."""
-    from zelo import pipeline
+    from zelo import runner
     from zelo.collections import open_collection
     from zelo.workspace import Workspace
 
     recipe = changed(load_recipe(recipe_name), settings, collection)
     open_collection(recipe.ingest.collection)  # a typing error should not wait for the run
-    pipeline.check(recipe)
+    runner.check(recipe)
     Workspace.create(workspace, recipe)
     click.echo(f"{workspace}: made, with every parameter in {workspace / 'recipe.toml'}. Next: zelo run {shlex.quote(str(workspace))}")
 
@@ -46,10 +46,10 @@ def run(workspace: Path, start: str | None, stop: str | None, force: tuple[str, 
 @WORKSPACE
 def status(workspace: Path) -> None:
     """Show every stage: done or why not, rows, seconds, cost."""
-    from zelo import pipeline
+    from zelo import runner
 
     opened = open_workspace(workspace)
-    for state in pipeline.status(opened):
+    for state in runner.status(opened):
         click.echo(line(state, state.entry if state.done else None))
 
 

@@ -18,7 +18,7 @@ def later_pairs(pairs: Pairs, recipe: Recipe) -> NDArray[np.int64]:
     """Return how many more pairs the rounds may bring each query, if none settles early; `pairs` are those of the first round."""
     ends = np.concatenate([pairs.a, pairs.b]) + len(pairs.doc_ids) * np.tile(pairs.query, 2)
     documents = np.bincount(np.unique(ends) // max(1, len(pairs.doc_ids)), minlength=len(pairs.query_ids))
-    most = np.array([pairs_of(int(n), recipe.pair) for n in documents], np.int64)
+    most = np.array([pairs_of(int(n), recipe) for n in documents], np.int64)
     return most - np.bincount(pairs.query, minlength=len(most))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from zelo.judges.batching import SHARE as BATCH_SHARE
 from zelo.judges.known import History
-from zelo.recipe import Judging, Model, Pairs
+from zelo.recipe import Judging, Model, Recipe
 
 READ_ERROR = 0.25
 """Relative error of tokens counted as bytes / 4: most English texts are within it; code, numbers and other scripts may not be."""
@@ -123,9 +123,12 @@ class Bill:
     notes: tuple[str, ...]
 
 
-def pairs_of(documents: int, settings: Pairs) -> int:
-    """Return how many pairs of a query are judged, with an adaptive design at most: all of them where there are few documents."""
-    wanted = documents * settings.degree // 2 if settings.design == "cycles" else settings.comparisons
+def pairs_of(documents: int, recipe: Recipe) -> int:
+    """Return how many pairs of a query the ensemble judges, with an adaptive design at most: all where there are few documents."""
+    if recipe.line == "distilled":
+        wanted = recipe.pairwise.teaching_pairs
+    else:
+        wanted = documents * recipe.pair.degree // 2 if recipe.pair.design == "cycles" else recipe.pair.comparisons
     return min(documents * (documents - 1) // 2, wanted)
 
 

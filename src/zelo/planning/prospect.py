@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo import pipeline
+from zelo import runner
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.trec import read_run
 from zelo.core.comparison_graph import rng_for
@@ -46,6 +46,7 @@ from zelo.planning.bill import (
     total,
 )
 from zelo.recipe import Model, Recipe
+from zelo.stages import inputs
 from zelo.stages.judge import JOURNAL
 from zelo.stages.pair import check as check_pairs
 from zelo.stages.questions import a_first, read_pairs, swapped_rows
@@ -123,7 +124,7 @@ def make_plan(workspace: Workspace, recipe: Recipe | None = None) -> Plan:
     recipe = recipe or workspace.recipe
     check_pairs(recipe)
     viewed = Workspace(workspace.root, recipe)
-    done = {state.stage.name for state in pipeline.status(viewed) if state.done}
+    done = {state.stage.name for state in runner.status(viewed) if state.done}
     questions = _questions(viewed, recipe, done)
     if "align" not in done and questions.queries > 1:
         questions = replace(questions, across=recipe.align.comparisons * questions.queries)
@@ -131,7 +132,7 @@ def make_plan(workspace: Workspace, recipe: Recipe | None = None) -> Plan:
         bills = tuple(bill(_workload(name, viewed, recipe, questions, known)) for name in recipe.judge.ensemble)
         spent_dollars, spent_tokens = known.spent()
     notes = budget_notes(bills, recipe.judge, spent_dollars, spent_tokens)
-    if recipe.pair.design == "cycles":
+    if recipe.pair.design == "cycles" and recipe.line == "direct":
         per_query = 2 * questions.pairs / recipe.pair.degree / max(1, questions.queries)
         if adaptive := adaptive_note(bills, recipe.pair.degree, per_query):
             notes.append(adaptive)
@@ -148,17 +149,17 @@ def _questions(workspace: Workspace, recipe: Recipe, done: set[str]) -> _Questio
     rng = rng_for(recipe.seed, "", "plan")
     lines = workspace.path("splits").read_text("utf-8").splitlines()[1:]
     split_of = dict(line.split("\t") for line in lines)
-    judged = [q for q in queries if split_of.get(q) == "train" or recipe.pair.queries == "all"]
+    judged = [q for q in queries if split_of.get(q) == "train" or (recipe.pair.queries == "all" and recipe.line == "direct")]
     most = recipe.retrieve.candidates
     if "retrieve" in done:
         found = {q: [hit.doc_id for hit in ranking] for q, ranking in read_run(workspace.path("candidates") / "fused.trec").items()}
-        pairs = sum(pairs_of(len(found.get(q, ())), recipe.pair) for q in judged)
+        pairs = sum(pairs_of(len(found.get(q, ())), recipe) for q in judged)
         basis = "counted from the candidates; equal texts, which are judged once, will make it a little less"
         doc_ids = [found[q] for q in judged if len(found.get(q, ())) > 1]
         chosen = [_two(rng, doc_ids[i]) for i in rng.integers(len(doc_ids), size=SAMPLED if doc_ids else 0)]
     else:
         ids = [d.doc_id for d in read_corpus(workspace.path("corpus"))]
-        pairs = len(judged) * pairs_of(min(most, len(ids)), recipe.pair)
+        pairs = len(judged) * pairs_of(min(most, len(ids)), recipe)
         basis = f"an estimate: {most} candidates per query, as retrieve.candidates says; `zelo run --to pair` counts them"
         chosen = [_two(rng, ids) for _ in range(SAMPLED)] if len(ids) > 1 else []
     wanted = {doc_id for two in chosen for doc_id in two}
@@ -174,7 +175,7 @@ def _two(rng: np.random.Generator, doc_ids: Sequence[str]) -> tuple[str, str]:
 
 
 def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, judged: bool) -> _Questions:
-    pairs = read_pairs(workspace.path("pairs"))
+    pairs = read_pairs(workspace.path(inputs.judged(recipe)))
     adaptive = recipe.pair.design == "adaptive"
     later = later_pairs(pairs, recipe) if adaptive and not judged else None
     more = 0 if later is None else int(later.sum())
@@ -253,7 +254,7 @@ def _remote(work: Workload, judge: RemoteJudge, workspace: Workspace, recipe: Re
         )
     if questions.sealed is not None:
         return replace(work, swapped=questions.sealed.get(judge.name, 0), left=across, across=across, sample=sample, history=history)
-    pairs = read_pairs(workspace.path("pairs"))
+    pairs = read_pairs(workspace.path(inputs.judged(recipe)))
     query, a, b = questions.drawn
     leads, twice = a_first(pairs, judge.name, recipe.seed), swapped_rows(pairs, recipe.judge.swapped_share, recipe.seed)
     shown = np.column_stack([query, np.where(leads, a, b), np.where(leads, b, a)])

@@ -26,10 +26,11 @@ class Reranker(Protocol):
 
 
 def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) -> Reranker:
-    """Load a model folder that zelo wrote, or any cross-encoder that sentence-transformers can read.
+    """Load a model folder that zelo wrote, a pointwise language model, or any cross-encoder that sentence-transformers can read.
 
-    The kind is what the folder's files say, never guessed from a name: zelo.json names it; a config.json without one is a
-    cross-encoder's. `bank` makes the vectors that are at hand, for a model that uses an encoder's.
+    The kind is what the folder's files say, never guessed from a name: zelo.json names it. Without one, adapter_config.json or a
+    config.json that names a causal language model means the released zerank format, another config.json a cross-encoder. `bank`
+    makes the vectors that are at hand, for a model that uses an encoder's.
 
     Raises:
         InputError: the folder holds neither, or its zelo.json is faulty.
@@ -40,8 +41,10 @@ def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) ->
             kind = json.loads(described.read_text("utf-8"))["kind"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"not a description of a model ({error!r})", where=str(described), remedy="train again") from error
-    elif (folder / "config.json").is_file():
-        kind = "cross_encoder"
+    elif (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        from zelo.rerankers.pointwise import is_pointwise
+
+        kind = "pointwise" if is_pointwise(folder) else "cross_encoder"
     else:
         raise InputError(
             "holds no model (neither zelo.json nor config.json)", where=str(folder), remedy="give a workspace's models/pointwise"
@@ -54,4 +57,10 @@ def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) ->
         from zelo.rerankers.cross_encoder import CrossEncoderReranker
 
         return CrossEncoderReranker(folder)
+    if kind == "pointwise":
+        from zelo.rerankers.pointwise import PointwiseReranker
+
+        return PointwiseReranker.load(folder)
+    if kind == "pairwise":
+        raise InputError("holds a pairwise reranker, which compares two documents", where=str(folder), remedy="give a pointwise one")
     raise InputError(f"unknown kind of model {kind!r}", where=str(described), remedy="use the version of zelo that wrote it")

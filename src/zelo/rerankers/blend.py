@@ -29,8 +29,8 @@ from zelo.rerankers.card import model_card, name_of
 FloatArray = NDArray[np.float64]
 
 FEATURES = ("lexical", "dense", "late_interaction")
-KEPT_BYTES = 2**28
-"""Of the vectors of texts that came with requests: a quarter of a GB, some thousand passages."""
+KEPT_BYTES = 2**26
+"""Of the vectors of texts that came with requests: 64 MB, some hundred passages."""
 
 
 @dataclass(frozen=True)

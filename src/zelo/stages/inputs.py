@@ -14,6 +14,7 @@ from zelo.artifacts import Columns
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.encoders.vectors import TextVectors, load_vectors
 from zelo.pipeline import Context
+from zelo.recipe import Recipe
 
 if TYPE_CHECKING:
     from zelo.encoders.similarity import LexicalStatistics, VectorBank
@@ -34,6 +35,11 @@ def splits(path: Path) -> dict[str, str]:
     """Return query_id -> "train" or "test", in file order."""
     lines = path.read_text("utf-8").splitlines()[1:]
     return dict(line.split("\t") for line in lines)
+
+
+def judged(recipe: Recipe) -> str:
+    """Return the artifact with the pairs that the ensemble judges: all pairs, or in the distilled line the teaching pairs."""
+    return "teaching_pairs" if recipe.line == "distilled" else "pairs"
 
 
 def number_documents(pairs: Columns, rows: Sequence[int]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo import pipeline
+from zelo import pipeline, runner
 from zelo.artifacts import Columns, write_parts
 from zelo.errors import InputError, JudgeError, RecipeError
 from zelo.judges import Judge, Materials, RemoteJudge, known_judge, lacks_price, make_judge
@@ -97,7 +97,7 @@ def run(context: Context) -> Outcome:
         JudgeError: a judge cannot go on, the budget is spent, or too many answers are missing. What was answered is kept.
     """
     with open_journal(context) as journal:
-        asked, chosen = _ask_in_rounds(read_pairs(context.read("pairs")), journal, context)
+        asked, chosen = _ask_in_rounds(read_pairs(context.read(inputs.judged(context.recipe))), journal, context)
         for replies, _ in asked:
             _check_missing(replies, context.recipe.judge.max_missing, journal)
         rows = write_parts(context.write("judgments"), "judgments", _parts([replies for replies, _ in asked], journal))
@@ -127,11 +127,11 @@ def judge_shard(workspace: Workspace, shard: str, progress: Progress) -> str:
     part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= part <= parts:
         raise InputError(f"{shard!r} is no shard", where="--shard", remedy="write I/N with I from 1 to N, for example 1/4")
-    pipeline.check(workspace.recipe)
+    runner.check(workspace.recipe)
     with workspace.locked():
-        pipeline.require_before(workspace, pipeline.find(workspace.recipe, "judge"))
+        runner.require_before(workspace, pipeline.find(workspace.recipe, "judge"))
         context = Context(workspace, workspace.recipe, workspace.root, progress)
-        pairs = read_pairs(context.read("pairs"))
+        pairs = read_pairs(context.read(inputs.judged(context.recipe)))
         with open_journal(context) as journal:
             asked, _ = _ask_in_rounds(pairs.select(in_shard(pairs, part - 1, parts)), journal, context)
     total = sum(len(replies.pairs) for replies, _ in asked)
@@ -336,6 +336,6 @@ def _clamped(preference: float) -> float:
 
 def _identity(context: Context) -> str:
     # An offline judge measures a difference against all that is shown for the query, with the corpus's statistics.
-    parts = [context.workspace.digest(a) or "" for a in ("corpus", "queries", "vectors", "pairs")]
+    parts = [context.workspace.digest(a) or "" for a in ("corpus", "queries", "vectors", inputs.judged(context.recipe))]
     parts.append(context.recipe.retrieve.language)  # of the word statistics
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

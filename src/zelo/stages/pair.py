@@ -17,16 +17,19 @@ from zelo.stages.rounds import first_round
 
 
 def check(recipe: Recipe) -> None:
-    """Raise RecipeError where the comparisons of an adaptive design would not pay for its first round."""
+    """Raise RecipeError where the comparisons of an adaptive design would not pay for its first round, or nobody plays its rounds."""
     candidates, settings = recipe.retrieve.candidates, recipe.pair
     least = first_round(candidates, settings)
+    if settings.design == "adaptive" and recipe.line == "distilled":
+        what = 'pair.design = "adaptive" is for line = "direct": in the distilled line the pairwise model judges all tournament pairs'
+        raise RecipeError(what, remedy='set pair.design = "cycles", or line = "direct"')
     if settings.design == "adaptive" and settings.comparisons < least:
         what = f"pair.comparisons = {settings.comparisons} is less than the {least} pairs in which {candidates} candidates are all compared"
         raise RecipeError(what, remedy=f"use at least {least}, or fewer candidates (retrieve.candidates)")
 
 
 def run(context: Context) -> Outcome:
-    """Write pairs/tournament.parquet, pairs/graphs.parquet and pairs/duplicates.parquet.
+    """Write pairs/tournament.parquet, pairs/graphs.parquet, pairs/duplicates.parquet; in the distilled line pairs/teaching.parquet.
 
     Raises:
         InputError: there is nothing to compare.
@@ -35,6 +38,7 @@ def run(context: Context) -> Outcome:
     split_of = inputs.splits(context.read("splits"))
     candidates = read_run(context.read("candidates") / "fused.trec")
     pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first", "cycle")}
+    teaching: Columns = {name: [] for name in pairs}
     graphs: dict[str, list[object]] = {}
     duplicates: Columns = {name: [] for name in ("query_id", "doc_id", "same_as")}
     judged = [q for q, split in split_of.items() if split == "train" or context.recipe.pair.queries == "all"]
@@ -52,6 +56,8 @@ def run(context: Context) -> Outcome:
             a, b = sorted((doc_ids[i], doc_ids[j]))
             side = "a" if doc_ids[i] == a else "b"
             _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
+        if split_of[query_id] == "train":
+            _draw_teaching(teaching, query_id, doc_ids, context)
         stats = graph_stats(len(doc_ids), edges)
         for name, value in (("query_id", query_id), *((f, getattr(stats, f)) for f in stats.__dataclass_fields__)):
             graphs.setdefault(name, []).append(value)
@@ -62,7 +68,20 @@ def run(context: Context) -> Outcome:
     rows = write_table(context.write("pairs"), "pairs", pairs)
     write_table(context.write("graphs"), "graphs", graphs)
     copies = write_table(context.write("duplicates"), "duplicates", duplicates)
-    return Outcome({"pairs": rows, "duplicates": copies, "queries": len(judged)})
+    counts = {"pairs": rows, "duplicates": copies, "queries": len(judged)}
+    if context.recipe.line == "distilled":
+        counts["teaching_pairs"] = write_table(context.write("teaching_pairs"), "teaching_pairs", teaching)
+    return Outcome(counts)
+
+
+def _draw_teaching(teaching: Columns, query_id: str, doc_ids: list[str], context: Context) -> None:
+    """Add random pairs of a query's candidates, none twice, in a random order (paper section 5.3)."""
+    rng = rng_for(context.recipe.seed, query_id, "teaching")
+    first, second = np.triu_indices(len(doc_ids), 1)
+    chosen = rng.permutation(len(first))[: context.recipe.pairwise.teaching_pairs]
+    for i, j in zip(first[chosen].tolist(), second[chosen].tolist(), strict=True):
+        a, b = sorted((doc_ids[i], doc_ids[j]))
+        _append(teaching, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if rng.random() < 0.5 else "b", cycle=0)
 
 
 def _draw(documents: int, settings: Settings, rng: np.random.Generator) -> IntArray:

@@ -22,6 +22,8 @@ from zelo.stages import inputs
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_LESSON = ("prob_a", "n_judges")
+
 
 def check(recipe: Recipe) -> None:
     """Refuse what the fit cannot do.
@@ -34,7 +36,10 @@ def check(recipe: Recipe) -> None:
 
 
 def run(context: Context) -> Outcome:
-    """Write preferences.parquet, judgments/judges.parquet and judgments/agreement.parquet."""
+    """Write preferences.parquet, judgments/judges.parquet and judgments/agreement.parquet; in the distilled line lessons.parquet.
+
+    Lessons are plain means: order effects average out over the random orders of teaching pairs, and a model learns no thresholds.
+    """
     answers = _read(context)
     training = answers.training(inputs.splits(context.read("splits")))
     own = _own_scores(training)
@@ -45,17 +50,19 @@ def run(context: Context) -> Outcome:
     weights = vote_weights(reliability) if weighting == "agreement" else np.full(judges, 1 / judges)
     terms = _terms(training, weights, context.recipe)
     threshold = _threshold(training, weights, context.recipe) if context.recipe.pool.ties == "outcome" else None
-    if terms is None:
-        rows = rows_by_pair(answers.preference, weights, threshold)
+    distilled = context.recipe.line == "distilled"
+    if terms is None or distilled:
+        rows = rows_by_pair(answers.preference, weights, None if distilled else threshold)
     else:
         rows = rows_by_judge(answers.preference, weights, answers.shown, terms.order_effect, terms.slope, threshold)
-    numbers = {name: getattr(rows, name) for name in ("prob_a", "n_judges", "weight", "slope", "offset")}
-    written = write_table(context.write("preferences"), "preferences", {**answers.pair_columns(rows.pair), **numbers})
+    opinion, names = ("lessons", _LESSON) if distilled else ("preferences", (*_LESSON, "weight", "slope", "offset"))
+    numbers = {name: getattr(rows, name) for name in names}
+    written = write_table(context.write(opinion), opinion, {**answers.pair_columns(rows.pair), **numbers})
     _write_judges(context, answers, reliability, weights, terms)
     write_table(context.write("agreement"), "agreement", _agreement(answers, top))
     notes = [f"{j}: reliability {r:.2f}, weight {w:.2f}" for j, r, w in zip(answers.judges, reliability, weights, strict=True)]
     notes += _term_notes(answers.judges, terms, threshold) + _missing_notes(answers, rows)
-    return Outcome({"preferences": written}, notes=tuple(notes))
+    return Outcome({opinion: written}, notes=tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+"""Commands for a trained model's files: write it in another form, compare its scores with those it was written with."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zelo.errors import InputError
+
+
+@click.command("export-model")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["merged", "sequence-classification"]), default="sequence-classification", show_default=True,
+    help="merged = one causal language model; sequence-classification = what servers such as vLLM take.",
+)  # fmt: skip
+def export_model(model: Path, out: Path, form: Any) -> None:
+    """Write a pointwise language model in another form, with a card and a parity file.
+
+    MODEL is a folder with a causal language model, or with low-rank adapters; OUT a new folder.
+    """
+    from zelo.rerankers.export import export_model as export
+
+    export(model, out, form)
+    click.echo(f"{out}: written. Next: zelo verify {shlex.quote(str(out))} --library sentence-transformers")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--library", type=click.Choice(["zelo", "sentence-transformers", "transformers"]), default="zelo", show_default=True)
+@click.option("--tolerance", type=click.FloatRange(min=0), default=1e-4, show_default=True, help="Largest difference that is no error.")
+def verify(model: Path, library: Any, tolerance: float) -> None:
+    """Score the pairs of a model's parity file again and compare."""
+    from zelo.rerankers.parity import verify as compare
+
+    found = compare(model, library)
+    skipped = f", {found.skipped} too long for this library" if found.skipped else ""
+    line = f"{found.compared} pairs compared{skipped}; largest difference {found.largest:.1e}, pair {found.pair}"
+    if not found.largest <= tolerance:
+        raise InputError(f"the scores are not those of the parity file: {line}", where=str(model), remedy="export or train it again")
+    click.echo(line)

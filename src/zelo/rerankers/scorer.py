@@ -1,0 +1,137 @@
+"""One logit for a token sequence: what pointwise and pairwise rerankers of both families have in common.
+
+A causal language model reads the logit off its head at the last token (`language_model`), an encoder off a classifier
+(`encoder_classifier`). Texts become tokens elsewhere (templates), so training, judging and serving read the same sequences.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zelo.encoders.extras import import_extra
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+Tokens = Sequence[int] | NDArray[Any]
+"""The ids of one sequence's tokens, special tokens included."""
+
+CPU_TOKENS = 2048  # padded tokens of a forward pass: enough to keep a core busy, small enough for its cache
+GPU_TOKENS = 65_536
+
+
+class Scorer(ABC):
+    """A model that gives one logit per token sequence.
+
+    Attributes:
+        module: a torch module: called with what `collate` returns, it gives logits [n] in float32.
+        identity: digest of the weights that it was loaded from; "" is unknown.
+    """
+
+    module: Any
+    identity: str = ""
+
+    @abstractmethod
+    def collate(self, sequences: Sequence[Tokens]) -> tuple[Any, ...]:
+        """Return the tensors of one forward pass, on the model's device."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the weights and their configuration; transformers loads the folder as it is. The tokenizer is the caller's to save."""
+
+    def checkpoint_gradients(self) -> None:
+        """Keep few activations and compute the others again when gradients need them: less memory, about a third more work."""
+        raise NotImplementedError(f"{type(self).__name__} keeps all activations")
+
+    @property
+    def device(self) -> Any:
+        """The torch device of the weights."""
+        return next(self.module.parameters()).device
+
+    def logits(self, sequences: Sequence[Tokens]) -> Any:
+        """Return logits [n] of one padded forward pass, with gradients where they are enabled. Padding changes nothing."""
+        return self.module(*self.collate(sequences))
+
+    def score(
+        self,
+        sequences: Sequence[Tokens],
+        budget: int = 0,
+        advance: Callable[[int, int], None] = lambda done, total: None,
+        *,
+        halves: bool = False,
+    ) -> FloatArray:
+        """Return logits [n], without gradients, in passes of similar length.
+
+        Args:
+            sequences: the tokens of each.
+            budget: most padded tokens of a forward pass; 0 = what suits the device.
+            advance: called with (sequences done, sequences).
+            halves: compute products in bfloat16: faster where the device has it, logits to about two digits.
+        """
+        torch = import_extra("torch", "torch")
+        lengths = np.array([len(s) for s in sequences], np.int64)
+        found = np.zeros(len(sequences))
+        done = 0
+        with torch.inference_mode(), evaluating(self.module), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=halves):
+            for rows in batches_by_length(lengths, budget or self.default_budget()):
+                found[rows] = self.logits([sequences[i] for i in rows.tolist()]).double().cpu().numpy()
+                done += len(rows)
+                advance(done, len(sequences))
+        return found
+
+    def default_budget(self) -> int:
+        """Return how many padded tokens a forward pass may have if nobody says so."""
+        return GPU_TOKENS if self.device.type == "cuda" else CPU_TOKENS
+
+
+def batches_by_length(lengths: IntArray, budget: int) -> list[IntArray]:
+    """Return batches of rows, longest first, each of at most `budget` padded tokens or of a single row."""
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, budget // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def pad_right(sequences: Sequence[Tokens], pad: int) -> tuple[IntArray, IntArray]:
+    """Return ids [n, longest] filled up with `pad` on the right, and the lengths [n]."""
+    lengths = np.array([len(s) for s in sequences], np.int64)
+    ids = np.full((len(sequences), int(lengths.max(initial=1))), pad, np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+    return ids, lengths
+
+
+def pick_device(name: str = "auto") -> str:
+    """Return "cuda" where there is one, else "cpu", unless told."""
+    if name != "auto":
+        return name
+    return "cuda" if import_extra("torch", "torch").cuda.is_available() else "cpu"
+
+
+def computes_bfloat16(device: Any) -> bool:
+    """Return whether a torch device multiplies in bfloat16 by itself: most GPUs, and CPUs with AVX512-BF16 or AMX."""
+    torch = import_extra("torch", "torch")
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    able = {name for name, has in torch.cpu.get_capabilities().items() if has is True}
+    return bool({"avx512_bf16", "amx_bf16"} & able)
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Switch dropout off; afterwards it is as before."""
+    before = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(before)
