@@ -58,10 +58,12 @@ class Process:
         self.url = line.rpartition(" ")[2].strip().rstrip("/")
 
     async def metrics(self, session: aiohttp.ClientSession) -> dict[str, float]:
+        """What it counts, by name."""
         async with session.get(f"{self.url}/metrics") as reply:
             return {name: float(value) for name, value in re.findall(r"^(\w+) ([\d.e+]+)$", await reply.text(), re.MULTILINE)}
 
     def stop(self) -> int:
+        """End it as an operator would, and return its exit code."""
         self.process.terminate()
         return self.process.wait(60)
 

@@ -26,6 +26,7 @@ from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.trec import read_run
 from zelo.serve.loading import load_served
 
+
 def message_of(path: str, body: Any) -> str:
     """What went wrong, from where the dialect puts it; the shape is checked on the way."""
     if path == "/v2/rerank":

@@ -13,7 +13,7 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, models, serving, using, working
+from zelo.commands import comparing, judging, models, serving, using, working
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -41,6 +41,8 @@ for _command in (
     using.rerank,
     using.scores,
     serving.serve,
+    comparing.evaluate,
+    comparing.latency,
     models.export_model,
     models.verify,
 ):
