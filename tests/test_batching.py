@@ -69,13 +69,21 @@ class Prepared(Overlap):
         return super().score(query, documents)
 
 
+class Many(Overlap):
+    """Scores several requests in one call."""
+
+    def score_many(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[NDArray[np.float64]]:
+        self.threads.add(threading.get_ident())
+        return [overlap(query, documents) for query, documents in requests]
+
+
 REQUESTS = st.lists(
     st.tuples(st.text("ab ", min_size=1, max_size=9), st.lists(st.text("ab ", max_size=60), max_size=12)), min_size=1, max_size=12
 )
 
 
 @settings(max_examples=40, deadline=None)
-@given(REQUESTS, st.integers(1, 60), st.sampled_from([Overlap, Prepared]))
+@given(REQUESTS, st.integers(1, 60), st.sampled_from([Overlap, Prepared, Many]))
 def test_every_request_gets_its_own_scores(requests: list[tuple[str, list[str]]], batch_tokens: int, kind: type[Overlap]) -> None:
     reranker = kind()
 
@@ -160,7 +168,8 @@ def test_refuses_what_cannot_be_done_in_time() -> None:
     reranker = Overlap(pause=0.01)
 
     async def work(batcher: Batcher) -> None:
-        await batcher.score("a", ["x" * 40] * 10, 30)  # now it knows how fast it is
+        for _ in range(2):  # now it knows how fast it is
+            await batcher.score("a", ["x" * 40] * 10, 30)
         calls = [asyncio.ensure_future(batcher.score("a", ["x" * 40] * 50, 30)) for _ in range(3)]
         await asyncio.sleep(0)
         assert batcher.seconds_left() > 1

@@ -78,6 +78,11 @@ class BlendReranker:
         """Return a score in [0, 1] per document."""
         return self._head(self._signals(query, documents)) if documents else np.zeros(0)
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the encoder reads of a text; the rest counts for the words only."""
+        return self._signals.bank.encoder.max_tokens
+
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode texts, of one request or of several: what `score` then finds does not depend on how they were put together."""
         self._signals.bank.trim(KEPT_BYTES)

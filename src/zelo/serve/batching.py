@@ -101,6 +101,7 @@ class Batcher:
         self._waiting: deque[_Job] = deque()
         self._tokens = 0  # of waiting parts, and of those being scored
         self._seconds_per_token = 0.0
+        self._batches = 0
         self._wake = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
@@ -122,7 +123,7 @@ class Batcher:
         return self._task is not None and not self._task.done() and not self._closing
 
     def seconds_left(self) -> float:
-        """Return how long what is here now will take, by the speed so far; 0 before the first batch."""
+        """Return how long what is here now will take, by the speed so far; 0 before the second batch."""
         return self._tokens * self._seconds_per_token
 
     def count_tokens(self, query: str, documents: Sequence[str]) -> NDArray[np.int64]:
@@ -211,8 +212,10 @@ class Batcher:
             found = await loop.run_in_executor(self._thread, self._work, parts)
             seconds, tokens = time.perf_counter() - start, sum(part.tokens for part in parts)
             self._tokens -= tokens
-            pace = seconds / tokens
-            self._seconds_per_token += (pace - self._seconds_per_token) * (0.2 if self._seconds_per_token else 1.0)
+            self._batches += 1
+            if self._batches > 1:  # the first one is slow: models compile for the shapes that they meet
+                pace = seconds / tokens
+                self._seconds_per_token += (pace - self._seconds_per_token) * (0.2 if self._seconds_per_token else 1.0)
             self._watch.batch(len({id(part.job) for part in parts}), sum(part.stop - part.start for part in parts), seconds)
             for part, result in zip(parts, found, strict=True):
                 _deliver(part, result)
