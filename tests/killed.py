@@ -99,14 +99,14 @@ IN_JUDGE = (before(Journal, "add"), after(Journal, "add", 3), after(Journal, "ad
 
 def when_in(stage: str, arm: Callable[[], None]) -> Callable[[], None]:
     """Arm when this stage begins: what an earlier one left undone is done first."""
-    inner = pipeline._run_stage
+    inner = runner._run_stage
 
     def run_stage(opened: Workspace, next_stage: pipeline.Stage, progress: Progress) -> Entry:
         if next_stage.name == stage:
             arm()
         return inner(opened, next_stage, progress)
 
-    return lambda: setattr(pipeline, "_run_stage", run_stage)
+    return lambda: setattr(runner, "_run_stage", run_stage)
 
 
 def child(root: Path, arm: Callable[[], None], stop: str | None, pause: float | None = None) -> int:

@@ -102,7 +102,7 @@ class TestShape:
         def stage_of(out: Path) -> Stage:
             return next(stage for stage in DIRECT if stage.name == out.name)
 
-        monkeypatch.setattr(pipeline, "Context", Watched)
+        monkeypatch.setattr(runner, "Context", Watched)
         run(Workspace.open(workspace), force=NAMES)
         assert undeclared == []
         # What is declared and not used makes stages run for nothing; `judge` and `train` read some of it only for some recipes.
