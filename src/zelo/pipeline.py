@@ -122,7 +122,7 @@ DIRECT = (
         ("targets", "preferences", "corpus", "queries", "splits", "vectors"),
         ("model",),
         ("encode", "train", "retrieve.language", "seed"),
-        2,
+        3,
     ),
     Stage(
         "rank",

@@ -195,12 +195,21 @@ class Pairwise:
 class Train:
     """The pointwise reranker that learns the targets."""
 
-    student: Literal["blend", "cross_encoder", "language_model"] = parameter(
-        "blend", "blend = encoder features with a learned head; cross_encoder = a fine-tuned encoder; language_model = a causal one"
+    student: Literal["blend", "adapted_blend", "embedding", "cross_encoder", "language_model"] = parameter(
+        "blend",
+        "blend = encoder features with a learned head; embedding = a fine-tuned encoder, by cosine; adapted_blend = both, the head learned "
+        "on the held-out queries; cross_encoder = a fine-tuned encoder that reads both texts; language_model = a causal one",
     )
-    base: str = parameter("", "the model to fine-tune, a name or a folder; empty = encode.model, for cross_encoder")
-    loss: Literal["mse", "bce", "ranknet", "listwise_kl", "pairs", "infonce"] = parameter(
-        "mse", "of fine-tuning: mse (paper), bce, ranknet, listwise_kl, infonce; pairs = the judges' preferences, without scores"
+    prior: Literal["none", "signals"] = parameter(
+        "none",
+        "signals = targets become P(relevant | score, signals of the blend), for blend, adapted_blend and embedding, where judges err in "
+        "other ways than the signals do",
+    )
+    base: str = parameter("", "the model to fine-tune, a name or a folder; empty = encode.model, but for language_model")
+    loss: Literal["mse", "bce", "ranknet", "listwise_kl", "pairs", "infonce", "contrastive"] = parameter(
+        "mse",
+        "of fine-tuning: mse (paper), bce, ranknet, listwise_kl, infonce; pairs = the judges' preferences, without scores; contrastive = "
+        "against the documents of other queries too, for embedding and adapted_blend",
     )
     scale: float = parameter(5.0, "score = sigmoid(logit / scale), for language_model (released models: 5)", least=0.1, most=100.0)
     epochs: int = parameter(1, "passes over the documents that are learned", least=1)

@@ -20,6 +20,9 @@ from zelo.encoders.vectors import TextVectors
 
 FloatArray = NDArray[np.float64]
 
+KEPT_BYTES = 2**26
+"""Of the vectors of texts that came with requests: 64 MB, some hundred passages; what a server trims a bank to."""
+
 _KEPT_CHARS = 2**24  # of the texts whose term counts are kept: some 200 MB
 
 

@@ -53,6 +53,10 @@ def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) ->
         from zelo.rerankers.blend import BlendReranker
 
         return BlendReranker.load(folder, bank() if bank else None)
+    if kind == "embedding":
+        from zelo.rerankers.embedding import EmbeddingReranker
+
+        return EmbeddingReranker.load(folder)
     if kind == "cross_encoder":
         from zelo.rerankers.cross_encoder import CrossEncoderReranker
 

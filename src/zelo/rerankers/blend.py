@@ -1,7 +1,8 @@
 """The demo's student: the three signals of the small encoder and BM25, weighed by a head that was trained on targets.
 
 It keeps the encoder as it is. Fine-tuning one this small on a few hundred questions makes it worse (experiments/students);
-what can be learned from so little is how far to trust each signal on this corpus, and where relevance begins.
+what can be learned from so little is how far to trust each signal on this corpus, and where relevance begins. An adapted blend
+has two more signals, those of an encoder that was fine-tuned, and the head says how far to trust it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from zelo.encoders.similarity import (
+    KEPT_BYTES,
     DenseSimilarity,
     LateInteraction,
     LexicalSimilarity,
@@ -29,15 +31,16 @@ from zelo.rerankers.card import model_card, name_of
 FloatArray = NDArray[np.float64]
 
 FEATURES = ("lexical", "dense", "late_interaction")
-KEPT_BYTES = 2**26
-"""Of the vectors of texts that came with requests: 64 MB, some hundred passages."""
+ADAPTED = ("adapted_dense", "adapted_late_interaction")
+"""The signals of a second encoder, which was fine-tuned; its folder lies beside the head."""
+ENCODER = "encoder"
 
 
 @dataclass(frozen=True)
 class Head:
     """A logistic unit over standardized features: sigmoid(bias + sum of weights * (feature - center) / scale).
 
-    All tuples have one number per feature, in the order of `FEATURES`.
+    All tuples have one number per feature, in the order of `FEATURES`, and then of `ADAPTED` if there is an adapted encoder.
     """
 
     weights: tuple[float, ...]
@@ -46,24 +49,37 @@ class Head:
     scale: tuple[float, ...]
 
     def __call__(self, features: FloatArray) -> FloatArray:
-        """Return scores in [0, 1] for features [n, 3]."""
+        """Return scores in [0, 1] for features [n, f]."""
         standard = (features - np.array(self.center)) / np.array(self.scale)
         return np.asarray(expit(standard @ np.array(self.weights) + self.bias), np.float64)
 
 
 class Signals:
-    """The features of the blend: [texts, 3] for a query."""
+    """The features of the blend: [texts, 3] for a query, [texts, 5] with an adapted encoder."""
 
-    def __init__(self, lexical: LexicalStatistics, bank: VectorBank, token_frequency: NDArray[np.int64], documents: int) -> None:
-        """Take the corpus's statistics of words and tokens, and vectors."""
+    def __init__(
+        self,
+        lexical: LexicalStatistics,
+        bank: VectorBank,
+        token_frequency: NDArray[np.int64],
+        documents: int,
+        adapted: VectorBank | None = None,
+    ) -> None:
+        """Take the corpus's statistics of words and tokens, and vectors; `adapted` has those of a fine-tuned encoder, same tokens."""
         self.lexical, self.bank = lexical, bank
         self.token_frequency, self.documents = token_frequency, documents
         late = LateInteraction(bank, token_frequency, documents)
         self._parts: tuple[Similarity, ...] = (LexicalSimilarity(lexical), DenseSimilarity(bank), late)
+        self.names: tuple[str, ...] = FEATURES
+        self.banks = (bank,) if adapted is None else (bank, adapted)
+        if adapted is not None:
+            self._parts += (DenseSimilarity(adapted), LateInteraction(adapted, token_frequency, documents))
+            self.names += ADAPTED
 
     def __call__(self, query: str, texts: Sequence[str]) -> FloatArray:
         """Return the features."""
-        self.bank.prepare([query, *texts], tokens=True)  # in one go: for the other parts nothing is left to encode
+        for bank in self.banks:  # in one go: for the parts nothing is left to encode
+            bank.prepare([query, *texts], tokens=True)
         return np.stack([part.score(query, texts) for part in self._parts], axis=1)
 
 
@@ -85,11 +101,14 @@ class BlendReranker:
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode texts, of one request or of several: what `score` then finds does not depend on how they were put together."""
-        self._signals.bank.trim(KEPT_BYTES)
-        self._signals.bank.prepare(texts, tokens=True)
+        for bank in self._signals.banks:
+            bank.trim(KEPT_BYTES)
+            bank.prepare(texts, tokens=True)
 
     def save(self, folder: Path, trained_on: Mapping[str, object] | None = None) -> None:
         """Write zelo.json, terms.json, token_frequency.npy and README.md into a folder, which is made.
+
+        An adapted encoder is there already, in the folder `encoder` of this one.
 
         Args:
             folder: where to.
@@ -102,7 +121,7 @@ class BlendReranker:
             "version": 1,
             "encoder": self._model,
             "encoder_digest": self._signals.bank.encoder.digest,
-            "features": list(FEATURES),
+            "features": list(self._signals.names),
             "weights": list(self._head.weights),
             "bias": self._head.bias,
             "center": list(self._head.center),
@@ -122,19 +141,23 @@ class BlendReranker:
             "encoder": f"{name_of(self._model)}, digest {self._signals.bank.encoder.digest[:12]}",
             "language of the words": statistics.language,
             "documents that the word statistics are from": statistics.documents,
-            **{f"weight of {name}, per standard deviation": f"{weight:.3f}" for name, weight in zip(FEATURES, head.weights, strict=True)},
+            **{
+                f"weight of {name}, per standard deviation": f"{weight:.3f}"
+                for name, weight in zip(self._signals.names, head.weights, strict=True)
+            },
             "bias": f"{head.bias:.3f}",
             **trained_on,
         }
         summary = (
-            "A pointwise reranker for one corpus: a logistic unit over three signals (words, meaning, tokens in context) says in [0, 1] "
-            "how well a document answers a question. Its head learned zELO targets (arXiv 2509.12541) by mean squared error."
+            f"A pointwise reranker for one corpus: a logistic unit over {len(head.weights)} signals (words, meaning, tokens in context) "
+            "says in [0, 1] how well a document answers a question. Its head learned zELO targets (arXiv 2509.12541)."
         )
         usage = (
             "from pathlib import Path\n\nfrom zelo.rerankers import load_reranker\n\n"
             'scores = load_reranker(Path("this folder")).score("question", ["document", "another"])'
         )
-        return model_card("Blend of three signals", summary, facts, self._model, holds_weights=False, usage=usage)
+        adapted = len(head.weights) > len(FEATURES)
+        return model_card("Blend of signals", summary, facts, self._model, holds_weights=adapted, usage=usage)
 
     @classmethod
     def load(cls, folder: Path, bank: VectorBank | None = None) -> BlendReranker:
@@ -157,4 +180,5 @@ class BlendReranker:
         bank = bank or VectorBank(load_encoder(model))
         if bank.encoder.digest != digest:
             raise InputError(f"was trained with another version of encoder {model!r}", where=str(folder), remedy="train again")
-        return cls(Signals(statistics, bank, frequency, statistics.documents), head, model)
+        adapted = VectorBank(load_encoder(folder / ENCODER)) if len(head.weights) > len(FEATURES) else None
+        return cls(Signals(statistics, bank, frequency, statistics.documents, adapted), head, model)

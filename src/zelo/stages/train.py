@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,8 @@ from zelo.core.groups import group_rows
 from zelo.errors import InputError, RecipeError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Recipe
-from zelo.rerankers.blend import BlendReranker, Signals
 from zelo.stages import inputs
-from zelo.training import Example
+from zelo.stages.signals import clear, learn_signals, training_notes
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -29,6 +27,15 @@ def check(recipe: Recipe) -> None:
     """Raise for what training would only find out at the end of the line."""
     if recipe.train.student == "language_model" and not recipe.train.base:
         raise RecipeError("train.student = 'language_model' has no base", remedy="set train.base to a causal language model")
+    encoder = recipe.train.student in ("embedding", "adapted_blend")
+    if recipe.train.prior != "none" and not encoder and recipe.train.student != "blend":
+        what = f"train.prior = {recipe.train.prior!r} is for the students blend, adapted_blend and embedding"
+        raise RecipeError(what, remedy='set train.prior = "none"')
+    if (recipe.train.loss == "contrastive" and not encoder) or (recipe.train.loss == "pairs" and encoder):
+        remedy = "choose another train.loss"
+        raise RecipeError(f"train.student = {recipe.train.student!r} does not learn by {recipe.train.loss}", remedy=remedy)
+    if recipe.train.student == "adapted_blend" and not recipe.train.held_out:
+        raise RecipeError("train.student = 'adapted_blend' learns its head on held-out queries", remedy="set train.held_out = 0.25")
     if recipe.train.student != "language_model" and recipe.train.lora_rank:
         raise RecipeError("train.lora_rank is for train.student = 'language_model'", remedy="set train.lora_rank = 0")
 
@@ -37,13 +44,19 @@ def run(context: Context) -> Outcome:
     """Write models/pointwise."""
     texts, query_texts = inputs.documents(context), inputs.queries(context)
     split_of = inputs.splits(context.read("splits"))
-    if context.recipe.train.student != "blend":
+    if context.recipe.train.student in ("cross_encoder", "language_model"):
         return _fine_tune(context, texts, query_texts, split_of)
     targets = read_table(context.read("targets"), "targets")
     groups = {q: rows for q, rows in group_rows(targets["query_id"]).items() if split_of[q] == "train"}
     examples = [(query_texts[q], [texts[targets["doc_id"][i]] for i in rows], targets["target"][rows]) for q, rows in groups.items()]
     rows = {"queries": len(examples), "targets": sum(len(e[1]) for e in examples)}
-    return Outcome(rows, notes=(_train_blend(context, examples, inputs.Signals(context, texts, query_texts)),))
+    materials = inputs.Signals(context, texts, query_texts)
+    return Outcome(rows, notes=learn_signals(context.recipe, examples, materials, _work(context), context.write("model"), context.progress))
+
+
+def _work(context: Context) -> Path:
+    """Outlives a kill, which .partial does not."""
+    return context.workspace.root / "training" / "pointwise"
 
 
 def _fine_tune(context: Context, texts: Mapping[str, str], query_texts: Mapping[str, str], split_of: Mapping[str, str]) -> Outcome:
@@ -61,8 +74,7 @@ def _fine_tune(context: Context, texts: Mapping[str, str], query_texts: Mapping[
             observed = _numbered(doc_ids, compared.get(query_id, [])) if recipe.train.loss == "pairs" else (None, None, None)
             yield Lesson(query_texts[query_id], [texts[d] for d in doc_ids], targets, *observed)
 
-    # Outlives a kill, which .partial does not.
-    work = context.workspace.root / "training" / "pointwise"
+    work = _work(context)
     kind: Literal["language_model", "cross_encoder"] = "cross_encoder" if recipe.train.student == "cross_encoder" else "language_model"
     _, report = train_pointwise(
         lessons(),
@@ -74,14 +86,8 @@ def _fine_tune(context: Context, texts: Mapping[str, str], query_texts: Mapping[
         context.progress.task("training"),
         kind=kind,
     )
-    for left in work.iterdir():  # the log with its speeds stays; it belongs to no artifact
-        if left.is_dir():
-            shutil.rmtree(left)
-        elif left.suffix != ".jsonl":
-            left.unlink()
-    held = ", ".join(f"{name} {value:.4f}" for name, value in report.evaluation.items())
-    notes = [f"loss {report.loss:.4f} at the end, {report.tokens:,} tokens in {report.steps:,} steps"]
-    return Outcome(counts, notes=(*notes, *([f"held-out questions, against their targets: {held}"] if held else [])))
+    clear(work)
+    return Outcome(counts, notes=training_notes(report))
 
 
 def _comparisons(context: Context) -> dict[str, list[tuple[str, str, float]]]:
@@ -129,18 +135,3 @@ def streamed_targets(path: Path) -> Iterator[tuple[str, list[str], FloatArray]]:
         raise InputError(f"not readable as Parquet ({error})", where=str(path), remedy="delete it and run again") from error
     if doc_ids:
         yield current, doc_ids, np.array(values)
-
-
-def _train_blend(context: Context, examples: list[Example], materials: inputs.Signals) -> str:
-    from zelo.training.head import train_head
-
-    signals = Signals(materials.lexical(), materials.bank(), *materials.token_frequency())
-    advance = context.progress.task("features")
-    features = []
-    for done, (query, documents, _) in enumerate(examples, 1):
-        features.append(signals(query, documents))
-        advance(done, len(examples))
-    trained_on = {"questions trained on": len(examples), "targets": sum(len(e[1]) for e in examples)}
-    head, error = train_head(np.concatenate(features), np.concatenate([e[2] for e in examples]))
-    BlendReranker(signals, head, context.recipe.encode.model).save(context.write("model"), trained_on)
-    return f"root mean squared error to the targets {error:.3f}"
