@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 COLLECTIONS ?= ../shared/collections
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test check bench bench-judging docs clean
 
 setup: $(VENV)/.complete
 
@@ -36,5 +36,15 @@ bench: setup  ## figures and ratios; needs the collections of README
 	$(BIN)/python benchmarks/judging.py --judgments 20000 --resume 100000
 	$(BIN)/python benchmarks/first_stage.py --collections $(COLLECTIONS)
 
+bench-judging: .venv-bench/.complete  ## CPU of judgments beside the openai SDK and litellm, memory, resume; about 5 minutes
+	.venv-bench/bin/python benchmarks/client.py
+	.venv-bench/bin/python benchmarks/judging.py
+
+.venv-bench/.complete: requirements-bench.lock pyproject.toml
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) workspaces .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench workspaces .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -35,7 +35,7 @@ from zelo.artifacts import write_parts
 from zelo.core.comparison_graph import hamiltonian_cycles
 from zelo.judges import Answer, Comparison, make_judge
 from zelo.judges.journal import Attempt, Journal
-from zelo.language_models.protocol import Reply
+from zelo.language_models.protocol import Reply, Request
 from zelo.pipeline import Context
 from zelo.progress import Silent
 from zelo.recipe import Recipe, from_dict
@@ -150,14 +150,27 @@ def all_in(folder: Path, judgments: int, keep: str) -> dict[str, Any]:
     script = Path(__file__).resolve().parents[1] / "tests" / "fault_server.py"
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as server:
         try:
-            url = (server.stdout.readline() if server.stdout else "").strip()
-            names = [f"{url}#m{n}" for n in range(JUDGES)]
-            recipe = from_dict({"judge": {"ensemble": names, "keep_reasoning": keep}})
-            judges = [make_judge(name, None, recipe) for name in names]  # type: ignore[arg-type]
-            count, work = ask(folder, recipe, judges, judgments)
-            return measured("all in", count, work, before)
+            return all_in_at((server.stdout.readline() if server.stdout else "").strip(), folder, judgments, keep, before)
         finally:
             server.terminate()
+
+
+def all_in_at(url: str, folder: Path, judgments: int, keep: str, before: float) -> dict[str, Any]:
+    """Ask a server that runs."""
+    names = [f"{url}#m{n}" for n in range(JUDGES)]
+    recipe = from_dict({"judge": {"ensemble": names, "keep_reasoning": keep}})
+    judges = [make_judge(name, None, recipe) for name in names]  # type: ignore[arg-type]
+    count, work = ask(folder, recipe, judges, judgments)
+    return measured("all in", count, work, before)
+
+
+def requests_of(count: int) -> list[Request]:
+    """What the first so many judgments send."""
+    judge: Any = make_judge("http://127.0.0.1:9/v1#m", None, from_dict({}))  # type: ignore[arg-type]
+    pairs = pairs_of(JUDGES * count)
+    queries, documents = texts_of(pairs)
+    texts = Texts([*queries.values(), *documents.values()], np.zeros(0, np.int64), len(queries))
+    return [judge.request(texts.comparison(row)) for row in texts.shown(pairs, pairs.a_first)[:count]]
 
 
 def runner_and_journal(folder: Path, judgments: int, keep: str) -> dict[str, Any]:

@@ -241,10 +241,12 @@ class FaultServer:
             text = text_of(asked)
             call = Call(text, asked, self.calls[text])
             self.calls[text] += 1
-            found = self._batch_fault(text, call.number)
+            refused = self.check(asked) if self.check else None
+            found = "refused" if refused else self._batch_fault(text, call.number)
             if found in ("", "duplicate"):
                 self.answered[text] += 1
-            line, kind = (anthropic_row if anthropic else openai_row)(row["custom_id"], found, call, self.answer(call))
+            says = str(refused[1]["error"]["message"]) if refused else self.answer(call)
+            line, kind = (anthropic_row if anthropic else openai_row)(row["custom_id"], found, call, says)
             batch["counts"][kind] += 1
             if found != "left-out":
                 errors = not anthropic and kind != "succeeded"
@@ -439,9 +441,9 @@ def openai_row(custom_id: str, found: str, call: Call, text: str) -> tuple[dict[
     if found in ("expired", "canceled", "left-out"):
         row["error"] = {"code": "batch_expired" if found == "expired" else "batch_cancelled", "message": found}
         return row, "expired"
-    if found in ("error", "overloaded"):
-        status = 400 if found == "error" else 503
-        row["response"] = {"status_code": status, "request_id": "r", "body": {"error": {"message": found, "type": "x", "code": None}}}
+    if found in ("error", "overloaded", "refused"):
+        told = {"message": text if found == "refused" else found, "type": "x", "code": None}
+        row["response"] = {"status_code": 503 if found == "overloaded" else 400, "request_id": "r", "body": {"error": told}}
         return row, "errored"
     row["response"] = {"status_code": 200, "request_id": "r", "body": json.loads(completion("openai", text, "stop", call, None))}
     return row, "succeeded"
@@ -450,9 +452,9 @@ def openai_row(custom_id: str, found: str, call: Call, text: str) -> tuple[dict[
 def anthropic_row(custom_id: str, found: str, call: Call, text: str) -> tuple[dict[str, Any], str]:
     if found in ("expired", "canceled"):
         return {"custom_id": custom_id, "result": {"type": found}}, found
-    if found in ("error", "overloaded"):
-        kind = "invalid_request_error" if found == "error" else "overloaded_error"
-        error = {"type": "error", "error": {"type": kind, "message": found}}
+    if found in ("error", "overloaded", "refused"):
+        kind = "overloaded_error" if found == "overloaded" else "invalid_request_error"
+        error = {"type": "error", "error": {"type": kind, "message": text if found == "refused" else found}}
         return {"custom_id": custom_id, "result": {"type": "errored", "error": error}}, "errored"
     message = json.loads(completion("anthropic", text, "stop", call, None))
     return {"custom_id": custom_id, "result": {"type": "succeeded", "message": message}}, "succeeded"

@@ -14,7 +14,7 @@ from conftest import shared_collection
 from gullible import GullibleModel, PlainPrompter
 from zelo.collections import open_collection
 from zelo.judges import Comparison
-from zelo.judges.injection import FLAGS, flags_of, fold, text_flags
+from zelo.judges.injection import _WORDS, FLAGS, _needles, flags_of, fold, text_flags
 from zelo.judges.llm import LanguageModelJudge
 from zelo.judges.prompt_files import load_prompt
 from zelo.judges.prompting import Prompter
@@ -151,3 +151,10 @@ def test_honest_collections_have_almost_no_flags(name: str) -> None:
 def test_docstrings_have_almost_no_flags() -> None:
     documents = list(open_collection("python_docs").documents())[:1000]
     assert sum(bool(text_flags(d.full_text)) for d in documents) <= 1
+
+
+@settings(max_examples=60)
+@given(st.lists(st.one_of(st.sampled_from(_WORDS), st.text("ab i'./,", max_size=5)), max_size=8), st.sampled_from(["", " "]))
+def test_the_needed_words_are_those_in_the_text(parts: list[str], between: str) -> None:
+    text = between.join(parts)
+    assert _needles(text) == {word for word in _WORDS if word in text}

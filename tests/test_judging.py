@@ -21,6 +21,7 @@ import pytest
 from conftest import REPO, SMALL, zelo
 from fault_server import Call, FaultServer, text_of
 from killed_judging import CONCURRENCY, answers, settings
+from refusals import CLAUDE_TEMPERATURE, NEW_LIMIT, NO_FORMAT, NO_SCHEMA, NO_TEMPERATURE, OLD_LIMIT, refusing
 from zelo import runner
 from zelo.artifacts import Columns, read_table
 from zelo.core.paired_comparison import fit_query
@@ -359,6 +360,12 @@ class TestSql:
             assert zelo("sql", workspace, "select count(*) n from attempts", "--csv").out == "n\n1920\n"
 
 
+def body_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request in a batch."""
+    body: dict[str, Any] = row.get("body") or row["params"]
+    return body
+
+
 class TestBatches:
     """By the batch service of a provider, over its real protocol."""
 
@@ -396,6 +403,30 @@ class TestBatches:
             assert 0 < lost.sum() < 0.1 * len(lost)
             notes = Counter(found["note"][i] for i in np.flatnonzero(lost))
             assert all("400" in note or "before it was attempted" in note for note in notes)
+
+    @pytest.mark.parametrize("provider", ["openai", "anthropic"])
+    def test_a_refused_parameter_costs_one_batch_and_no_question(
+        self, provider: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # OpenAI: the limit's name, temperature, lengths in the schema, the schema itself; Anthropic: temperature, the way to the schema.
+        rules = [CLAUDE_TEMPERATURE, NO_FORMAT] if provider == "anthropic" else [NEW_LIMIT, NO_TEMPERATURE, NO_SCHEMA]
+        with FaultServer(answer=says, check=refusing(*rules)) as server:
+            monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+            models = f'{{"{provider}:m" = {{batch = true, input_price = 1.0, output_price = 2.0}}}}'
+            more = {"judge.ensemble": f'["{provider}:m"]', "judge.models": models}
+            found = table(self.judge(workspace, server, monkeypatch, **more))
+            assert not np.isnan(found["preference"]).any()
+            assert set(server.answered.values()) == {1}
+            assert len(server.batches) == (3 if provider == "anthropic" else 5)
+            assert set(Counter(text_of(body_of(row)) for b in server.batches.values() for row in b["rows"]).values()) == {
+                len(server.batches)
+            }
+
+    def test_a_parameter_that_is_refused_in_every_form_ends(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with FaultServer(answer=says, check=refusing(OLD_LIMIT, NEW_LIMIT)) as server, pytest.raises(JudgeError, match="400"):
+            self.judge(workspace, server, monkeypatch)
+        assert len(server.batches) <= 5  # each name of the limit once, and as often as any question that is refused
 
     def test_a_run_that_ends_collects_them_next_time(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("zelo.judges.batching.MOST", 300)
@@ -538,6 +569,7 @@ class TestBatches:
 
 
 OWN = """
+from zelo.errors import JudgeError
 from zelo.judges import Answer
 
 
@@ -567,6 +599,41 @@ def floats(recipe):
     return Own(lambda shown: [0.5 for _ in shown])
 
 
+def raising(recipe):
+    def answer(shown):
+        raise ValueError("no more\\nof sk-abcdef123456")
+    return Own(answer)
+
+
+CALLS = []
+
+
+def sometimes(recipe):
+    def answer(shown):
+        CALLS.append(len(shown))
+        if len(CALLS) == 1:
+            raise ConnectionError("gone")
+        return [Answer(0.5) for _ in shown]
+    return Own(answer)
+
+
+def hopeless(recipe):
+    def answer(shown):
+        raise JudgeError("the license has ended")
+    return Own(answer)
+
+
+class Remote:
+    name, prompt_id = "remote", "1"
+
+    async def attempt(self, comparison):
+        raise KeyError("token")
+
+
+def remote(recipe):
+    return Remote()
+
+
 def good(recipe):
     return Own(lambda shown: [Answer(0.5) for _ in shown])
 
@@ -582,6 +649,9 @@ same = good
         (["nan"], JudgeError, "not an answer: the preference nan"),
         (["none"], JudgeError, "own: it answered with NoneType"),
         (["floats"], JudgeError, "own: it answered with float, not with an Answer"),
+        (["raising"], JudgeError, r"own: .*failed.*ValueError: no more of \*\*\* \(own_wrong_judges.py, line \d+\)"),
+        (["hopeless"], JudgeError, "the license has ended"),
+        (["remote"], JudgeError, r"remote.*KeyError: 'token' \(own_wrong_judges.py, line \d+\)"),
         (["good", "same"], RecipeError, "2 judges are called 'own' with the prompt '1'"),
     ],
 )
@@ -595,3 +665,20 @@ def test_own_judges_that_are_wrong(
     opened.save_recipe(opened.recipe.with_settings({"judge.ensemble": json.dumps(names)}))
     with pytest.raises(error, match=said):
         runner.run(opened, start="judge", stop="judge", force=["judge"])
+
+
+def test_a_call_of_an_own_judge_that_fails_is_recorded_and_asked_again(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_wrong_judges.py").write_text(OWN, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    opened = Workspace.open(workspace)
+    settings = {"judge.ensemble": '["python:own_wrong_judges:sometimes"]', "judge.max_missing": "1.0"}
+    opened.save_recipe(opened.recipe.with_settings(settings))
+    runner.run(opened, start="judge", stop="judge", force=["judge"])
+    rows = read_table(opened.path("judgments"), "judgments", ["status", "note"])
+    assert set(rows["status"]) == {"failed", "ok"}
+    (note,) = {note for note, status in zip(rows["note"], rows["status"], strict=True) if status == "failed"}
+    assert note.startswith("ConnectionError: gone (own_wrong_judges.py, line ")
+    runner.run(opened, start="judge", stop="judge", force=["judge"])
+    assert set(read_table(opened.path("judgments"), "judgments", ["status"])["status"]) == {"ok"}

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fault_server import FAULTS, Call, FaultServer
+from refusals import (
+    CLAUDE_TEMPERATURE,
+    NEW_LIMIT,
+    NO_BOUNDS,
+    NO_FORMAT,
+    NO_SYSTEM,
+    NO_TEMPERATURE,
+    OLD_LIMIT,
+    refusing,
+)
 from zelo.errors import JudgeError, MissingExtraError, RecipeError, RetryError, ZeloError
 from zelo.language_models import transport
 from zelo.language_models.anthropic import closed
@@ -30,7 +41,8 @@ from zelo.language_models.dialect import likeliest, merged, without_bounds
 from zelo.language_models.failures import retry_after, scrub
 from zelo.language_models.names import is_model_name, open_model, parse_name
 from zelo.language_models.openai import read_completion
-from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request, UnsupportedOutput
+from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request, Role, UnsupportedOutput
+from zelo.language_models.transport import Fixed, compact
 
 KEY = "sk-proj-Zq83hVd0pLmX71nBt5Yw"
 SCHEMA = {
@@ -426,31 +438,6 @@ async def complete_and_close(name: str) -> Reply:
 # learning what a server understands
 
 
-def refusing(*rules: tuple[Callable[[Mapping[str, Any]], bool], str]) -> Callable[[Mapping[str, Any]], tuple[int, Any] | None]:
-    def check(body: Mapping[str, Any]) -> tuple[int, Any] | None:
-        for applies, words in rules:
-            if applies(body):
-                return 400, {"error": {"message": words, "type": "invalid_request_error"}}
-        return None
-
-    return check
-
-
-OLD_LIMIT = (
-    lambda b: "max_tokens" in b,
-    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
-)
-NEW_LIMIT = (lambda b: "max_completion_tokens" in b, "Unrecognized request argument supplied: max_completion_tokens")
-NO_TEMPERATURE = (
-    lambda b: "temperature" in b,
-    "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) value is supported.",
-)
-CLAUDE_TEMPERATURE = (lambda b: "temperature" in b, "`temperature` is deprecated for this model.")
-NO_BOUNDS = (lambda b: "maxLength" in json.dumps(b), "Invalid schema for response_format 'answer': 'maxLength' is not permitted.")
-NO_SYSTEM = (lambda b: b["messages"][0]["role"] == "system", "System role not supported")
-NO_FORMAT = (lambda b: "output_config" in b, "output_config: Extra inputs are not permitted")
-
-
 @pytest.mark.parametrize(
     ("api", "rules"),
     [
@@ -764,3 +751,48 @@ def test_the_fault_server_is_deterministic() -> None:
     assert met(list(range(50))) == met(list(range(49, -1, -1)))
     assert 10 < sum(1 for fault in met(list(range(50))).values() if fault) < 40
     assert Call("t", {}, 0).number == 0
+
+
+_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60)
+@given(_VALUES, st.dictionaries(st.text(max_size=4), _VALUES, max_size=3))
+def test_json_is_written_as_json_writes_it(value: Any, kept: dict[str, Any]) -> None:
+    kept_part = Fixed(kept)
+    for _ in range(2):  # the second time it is not written anew
+        written = compact({"value": value, "list": [kept_part, {"in": kept_part}]})
+        usual = json.dumps({"value": value, "list": [kept, {"in": kept}]}, ensure_ascii=False, separators=(",", ":"))
+        assert written == usual.encode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_parts_that_are_written_once_follow_schema_and_dialect(api: str) -> None:
+    asked: list[Any] = []
+
+    def check(body: Mapping[str, Any]) -> tuple[int, Any] | None:
+        asked.append(body)
+        return None
+
+    schemas = [{"type": "object", "properties": {"x": {"type": "string", "maxLength": n}}, "required": ["x"]} for n in (7, 8)]
+    with FaultServer(check=check) as server:
+        model: Any = model_at(api, server)
+
+        async def ask() -> None:
+            for turn in range(4):
+                messages: tuple[tuple[Role, str], ...] = (("system", f"s{turn % 2}"), ("user", f"u{turn}"))
+                await model.complete(Request(messages, 10, 0.0, schemas[turn // 2], "schema"))
+            model.dialect = replace(model.dialect, bounds=False, temperature=False)
+            await model.complete(Request((("system", "s0"), ("user", "last")), 10, 0.0, schemas[0], "schema"))
+            await model.close()
+
+        asyncio.run(ask())
+    texts = [json.dumps(body) for body in asked]
+    assert [[f"s{n}" in text for n in (0, 1)] for text in texts] == [[True, False], [False, True]] * 2 + [[True, False]]
+    assert all(f'"u{n}"' in text for n, text in enumerate(texts[:4]))
+    bounds = [[f'"maxLength": {n}' in text for n in (7, 8)] for text in texts]
+    assert bounds == ([[False, False]] * 5 if api == "anthropic" else [[True, False]] * 2 + [[False, True]] * 2 + [[False, False]])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from zelo.errors import JudgeError, RetryError, WorkspaceError, ZeloError
-from zelo.judges import Answer, Comparison, running
+from zelo.judges import Answer, Comparison, loops, running
 from zelo.judges.committing import Committer
 from zelo.judges.journal import STATUSES, Journal, Standing
 from zelo.judges.limits import BudgetSpent
@@ -111,11 +111,11 @@ def test_all_are_asked_once_and_in_order(journal: Journal) -> None:
 
 
 def test_judges_work_at_the_same_time_and_within_their_own_bounds(journal: Journal) -> None:
-    judges = [Remote(latency=0.01), Remote(latency=0.01)]
+    judges = [Remote(latency=0.03), Remote(latency=0.03)]
     judges[1].name, judges[1].concurrency = "second", 2
     start = time.monotonic()
     ask([job(judge, journal, 60) for judge in judges], journal, Limits())
-    assert time.monotonic() - start < 60 * 0.01  # the second alone takes half of that
+    assert time.monotonic() - start < 60 * 0.03  # the second alone takes half of that
     assert [judge.most for judge in judges] == [8, 2]
     names = [name for name, _, _ in attempts(journal)]
     assert {"remote", "second"} <= set(names[: len(names) // 2])
@@ -182,7 +182,7 @@ def test_errors_of_a_library_are_retried(journal: Journal) -> None:
     ask([job(judge, journal, 3)], journal, Limits(retries=4))
     found = standing(judge, journal, 3)
     assert found.answered.tolist() == [True, False, True]
-    assert journal.read(found.attempt)[1][6] == "KeyError: 'choices'"
+    assert journal.read(found.attempt)[1][6].startswith("KeyError: 'choices' (test_running.py, line ")
 
 
 def test_a_question_that_cannot_be_asked_is_missing(journal: Journal) -> None:
@@ -458,3 +458,15 @@ def test_a_full_disk_is_told_once(journal: Journal) -> None:
 
     asyncio.run(given_up())
     assert told == []
+
+
+def test_the_collector_is_as_it_was_after_a_run(journal: Journal) -> None:
+    before, during = gc.get_threshold(), []
+
+    def look() -> Answer:
+        during.append(gc.get_threshold())
+        return Answer(0.5)
+
+    ask([job(Remote({"*": [look]}), journal, 2)], journal, Limits())
+    assert gc.get_threshold() == before
+    assert set(during) == {(loops.COLLECT_AFTER, *before[1:])}

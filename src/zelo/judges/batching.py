@@ -20,6 +20,7 @@ from zelo.errors import JudgeError, RetryError, ZeloError
 from zelo.judges import Answer, Comparison
 from zelo.judges.injection import flags_of
 from zelo.judges.journal import Attempt, Journal
+from zelo.judges.learning import Learner, Manner
 from zelo.judges.limits import BudgetSpent, Reservation, backoff
 
 if TYPE_CHECKING:
@@ -61,12 +62,13 @@ class BatchJudge(Protocol):
 
 @dataclass
 class Sent:
-    """A batch under way: its number in the journal, the provider's name for it, and its questions."""
+    """A batch under way: its number in the journal, the provider's name for it, its questions, and how they are written."""
 
     number: int
     name: str
     questions: list[int]
     reservation: Reservation | None
+    manner: Manner
 
 
 class _Asker:
@@ -80,6 +82,8 @@ class _Asker:
         self.sent: list[Sent] = []
         self.full: BudgetSpent | None = None
         self.hold = 0.0  # nothing is sent before
+        self.learner = Learner(self.judge)
+        self.refused = set[int]()  # questions whose refusal has taught how to ask them
 
     async def ask(self) -> None:
         await self._find_sent()
@@ -113,7 +117,7 @@ class _Asker:
                 reservation, self.full = None, error
             for question in questions:
                 self.open.pop(question, None)
-            self.sent.append(Sent(number, name, questions, reservation))
+            self.sent.append(Sent(number, name, questions, reservation, self.learner.manner))
 
     async def _look_up(self, number: int, name: str | None, count: int) -> str | None:
         """Return the provider's name of a batch that was on its way out when a run ended; None: it never arrived."""
@@ -162,6 +166,9 @@ class _Asker:
 
     async def _send(self) -> None:
         do, journal = self.run.committer.do, self.run.journal
+        if not self.open:
+            return
+        manner = self.learner.begin(self._comparison(next(iter(self.open))))
         for part in self._parts():
             try:
                 reservation, questions = self._fitting(list(part))
@@ -180,7 +187,7 @@ class _Asker:
             for question in questions:
                 del self.open[question]
                 self.rounds[question] += 1
-            self.sent.append(Sent(number, name, questions, reservation))
+            self.sent.append(Sent(number, name, questions, reservation, manner))
             if self.run.stopped is not None or self.full is not None:
                 return
 
@@ -198,7 +205,7 @@ class _Asker:
         attempts: list[Attempt] = []
         failed: ZeloError | None = None
         try:
-            answers = await self._again(partial(_gathered, self.judge.batch, batch.name, self._answer))
+            answers = await self._again(partial(_gathered, self.judge.batch, batch.name, partial(self._answer, batch.manner)))
             attempts = [self._attempt(question, answers.get(_id(question))) for question in batch.questions]
         except _NoRoom:  # the provider did not take it: it has too much of ours already
             self.hold = time.monotonic() + POLL[1]
@@ -219,12 +226,17 @@ class _Asker:
 
     def _attempt(self, question: int, answer: Answer | None) -> Attempt:
         lost = Answer(None, "failed", note="the batch ended before it was attempted")
-        return Attempt(self.job.number, question, answer or lost, error=answer is None)
+        return Attempt(self.job.number, question, answer or lost, error=answer is None or question in self.refused)
 
     def _count(self, attempt: Attempt) -> None:
         question, answer = attempt.question, attempt.answer
         if answer.preference is not None:
             self.run.gain(self.line)
+            return
+        if question in self.refused:
+            self.refused.discard(question)
+            self.rounds[question] -= 1
+            self.open[question] = None
             return
         self.unusable[question] += not attempt.error
         if self.unusable[question] >= 2 or (attempt.error and self.rounds[question] >= ROUNDS):
@@ -232,12 +244,14 @@ class _Asker:
         else:
             self.open[question] = None
 
-    def _answer(self, custom_id: str, reply: Reply | Exception | None) -> Answer | None:
+    def _answer(self, manner: Manner, custom_id: str, reply: Reply | Exception | None) -> Answer | None:
+        question = _question(custom_id)
         if reply is None:
             return None
         if isinstance(reply, Exception):
+            if question in self.place and self.learner.learn(self._comparison(question), reply, manner):
+                self.refused.add(question)
             return Answer(None, "failed", note=str(reply))
-        question = _question(custom_id)
         flags = flags_of(self._comparison(question)) if question in self.place else ""
         answer: Answer = self.judge.read(reply, flags=flags)
         return replace(answer, cost=SHARE * answer.cost)

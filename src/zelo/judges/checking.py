@@ -6,17 +6,21 @@ import inspect
 import math
 import os
 import re
+import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import get_args
 
-from zelo.errors import JudgeError, ZeloError
-from zelo.judges import Answer, Comparison, RemoteJudge
+from zelo.errors import JudgeError, RetryError, ZeloError
+from zelo.judges import Answer, Comparison, Judge, RemoteJudge
 from zelo.types import Status
 
 _SECRET_NAME = re.compile(r".*_(API_KEY|TOKEN|SECRET)", re.I)
 _SECRET_LENGTH = 8
 """Shorter values are words that may stand in any message."""
+_STATUSES = get_args(Status)
 _LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]{6,}")
 
 
@@ -48,11 +52,45 @@ async def attempted(judge: RemoteJudge, comparison: Comparison) -> Answer:
     return checked(await pending, judge.name)
 
 
+def judged(judge: Judge, comparisons: Sequence[Comparison]) -> tuple[list[Answer], str]:
+    """Have a judge answer comparisons in one call, and check the answers; where the call failed, the answers say so.
+
+    Returns:
+        An answer to each, and how the call failed, "" if it did not.
+
+    Raises:
+        ZeloError: the judge raised it: no call will work (RetryError: this one failed).
+        JudgeError: it gave no list of as many answers.
+    """
+    try:
+        answers: object = judge.judge(comparisons)
+    except Exception as error:  # of a judge of the user's own: its library's errors are not ours
+        if isinstance(error, ZeloError) and not isinstance(error, RetryError):
+            scrub_error(error)
+            raise
+        fault = told(error)
+        return [Answer(None, "failed", note=fault)] * len(comparisons), fault
+    if not isinstance(answers, Sequence) or len(answers) != len(comparisons):
+        what = f"it answered with {f'{len(answers)} answers' if isinstance(answers, Sequence) else type(answers).__name__}"
+        raise JudgeError(f"{what} to {len(comparisons)} comparisons", where=judge.name, remedy="return a list with an Answer for each")
+    return [checked(answer, judge.name) for answer in answers], ""
+
+
+def told(error: Exception) -> str:
+    """Return an error in one line, without keys: what and, of the user's own code, where."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
+    kind = "" if isinstance(error, ZeloError) else f"{type(error).__name__}: "
+    return scrubbed(" ".join(f"{kind}{error}{where if kind else ''}".split()))
+
+
 def _fault(answer: Answer) -> str:
+    if _plain(answer):
+        return ""
     preference: object = answer.preference
     if preference is not None and not (isinstance(preference, Real) and -1 <= float(preference) <= 1):  # NaN is not
         return f"the preference {preference!r} is no number in [-1, 1]"
-    if answer.status not in get_args(Status):
+    if answer.status not in _STATUSES:
         return f"no status {answer.status!r}"
     if (preference is not None) != (answer.status == "ok"):
         return f"the preference {preference!r} with the status {answer.status!r}"
@@ -62,6 +100,24 @@ def _fault(answer: Answer) -> str:
         return f"a cost of {answer.cost!r} in {answer.seconds!r} s"
     words = (answer.reasoning, answer.note, answer.flags)
     return "" if all(isinstance(text, str) for text in words) else "reasoning, note and flags are texts"
+
+
+def _plain(answer: Answer) -> bool:
+    """Whether it is a usable answer of Python's own types, as nearly all are: the checks of any other take ten times as long."""
+    numbers, texts = (answer.preference, answer.cost, answer.seconds), (answer.reasoning, answer.note, answer.flags)
+    if set(map(type, numbers)) != {float} or type(answer.input_tokens) is not int or type(answer.output_tokens) is not int:
+        return False
+    preference, cost, seconds = numbers
+    return (
+        answer.status == "ok"
+        and preference is not None
+        and -1 <= preference <= 1
+        and 0 <= cost < math.inf
+        and 0 <= seconds < math.inf
+        and answer.input_tokens >= 0
+        and answer.output_tokens >= 0
+        and set(map(type, texts)) == {str}
+    )
 
 
 def _is_count(value: object) -> bool:

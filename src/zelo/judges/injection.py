@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import groupby
 from urllib.parse import unquote
 
 from zelo.judges import Comparison
@@ -80,19 +81,32 @@ _TURNS = (
 )
 
 
+_FOLDED = {name: [(frozenset(needs), pattern) for needs, pattern in patterns] for name, patterns in FOLDED.items()}
+_LATIN = frozenset(LATIN_NEEDS)
+_WORDS = sorted(_LATIN.union(*(needs for patterns in _FOLDED.values() for needs, _ in patterns)))
+_SHORT = tuple(word for word in _WORDS if len(word) < 4)
+_BY_START = {start: tuple(words) for start, words in groupby((word for word in _WORDS if len(word) >= 4), key=lambda word: word[:4])}
+_STARTS = frozenset(_BY_START)
+
+
 def flags_of(comparison: Comparison) -> str:
     """Return the flags of a comparison's two texts, such as "first:override,second:role"; "" is nothing."""
     second_query = comparison.second_query if comparison.second_query is not None else comparison.query
-    found = [f"first:{name}" for name in text_flags(comparison.first, comparison.query)]
-    return ",".join(found + [f"second:{name}" for name in text_flags(comparison.second, second_query)])
+    first, second = _text_flags(comparison.first, comparison.query), _text_flags(comparison.second, second_query)
+    return ",".join([*(f"first:{name}" for name in first), *(f"second:{name}" for name in second)]) if first or second else ""
 
 
 def text_flags(text: str, query: str = "") -> list[str]:
     """Return the flags of one text, in the order of `FLAGS`. With a query, also whether the text repeats it."""
+    return list(_text_flags(text, query))
+
+
+@lru_cache(maxsize=4096)  # a document is shown several times in a row, and to several judges
+def _text_flags(text: str, query: str) -> tuple[str, ...]:
     found = set(_flags(text[:MOST]))
     if query and is_stuffed(text, query):
         found.add("stuffing")
-    return [name for name in FLAGS if name in found]
+    return tuple(name for name in FLAGS if name in found)
 
 
 def is_stuffed(text: str, query: str) -> bool:
@@ -103,7 +117,7 @@ def is_stuffed(text: str, query: str) -> bool:
     return text.lower().count(query.lower().rstrip("?!. ")) >= 3
 
 
-@lru_cache(maxsize=16_384)  # a document is shown several times, and to several judges
+@lru_cache(maxsize=16_384)  # a document may be of many queries
 def _flags(text: str) -> tuple[str, ...]:
     found = set(_phrases(text))
     for told in dict.fromkeys((text, _plain(text))):
@@ -130,7 +144,7 @@ def _plain(text: str) -> str:
 
 
 def _has(text: str, words: tuple[str, ...]) -> bool:
-    return any(word in text for word in words)
+    return any(map(text.__contains__, words))  # without a generator: it is most of what a scan takes
 
 
 def _has_turns(text: str) -> bool:
@@ -149,12 +163,20 @@ def _phrases(text: str) -> set[str]:
 
 
 def _look(folded: str) -> set[str]:
-    found = {name for name, patterns in FOLDED.items() if any(_has(folded, needs) and p.search(folded) for needs, p in patterns)}
-    if _has(folded, LATIN_NEEDS) and LATIN.search(folded):
+    there = _needles(folded)
+    found = {name for name, patterns in _FOLDED.items() if any(not needs.isdisjoint(there) and p.search(folded) for needs, p in patterns)}
+    if not _LATIN.isdisjoint(there) and LATIN.search(folded):
         found.add("foreign")
     if not folded.isascii() and OTHER_LETTERS.search(folded) and OTHERS.search(folded):
         found.add("foreign")
     return found
+
+
+def _needles(folded: str) -> set[str]:
+    """Which of the words that patterns need stand in a text. Most begin with four letters that do not: one look at all of those."""
+    starts = {folded[i : i + 4] for i in range(len(folded) - 3)}
+    found = {word for start in _STARTS.intersection(starts) for word in _BY_START[start] if word in folded}
+    return found.union(word for word in _SHORT if word in folded)
 
 
 def _squeezed(folded: str) -> set[str]:

@@ -137,6 +137,11 @@ class Bucket:
         self._rate = (per_minute - self._capacity) / 60  # so that a full bucket and a minute's refill are `per_minute` together
         self._level, self._then = self._capacity, clock()
 
+    @property
+    def limits(self) -> bool:
+        """Whether there is a limit."""
+        return self._rate > 0
+
     async def take(self, amount: float) -> None:
         """Wait until `amount` may be taken; 0 per minute is no limit."""
         if self._rate <= 0 or amount <= 0:

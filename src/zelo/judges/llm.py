@@ -78,6 +78,7 @@ class LanguageModelJudge:
         self.mode: Mode = "reason" if kind == "score" else "logprobs"
         self.output: Output = "schema" if self.mode == "reason" else "text"
         self._model, self._prompter, self._across, self.batch = model, prompter, across, batch
+        self.times_out = bool(getattr(model, "times_out", False))
         self._facts = facts or Model()
         self.concurrency = self._facts.concurrency
         self.requests_per_minute, self.tokens_per_minute = self._facts.requests_per_minute, self._facts.tokens_per_minute
@@ -100,24 +101,30 @@ class LanguageModelJudge:
                 try:
                     reply = await self._model.complete(self.request(comparison, output))
                 except UnsupportedOutput:
-                    if output not in _WEAKER:
+                    if not self.weaken(output):
                         raise
-                    if self.output == output:  # else another attempt has learned it meanwhile
-                        self.output = _WEAKER[output]
                     continue
                 return self.read(reply, output, flags)
         except BadRequest as error:
             return Answer(None, "failed", note=str(error), flags=flags)
 
-    def request(self, comparison: Comparison, output: Output = "schema", *, swapped: bool = False) -> Request:
-        """Return what is sent for a comparison; also for batches."""
+    def weaken(self, output: Output) -> bool:
+        """Ask for less structured output from now on, since there is none of `output`; whether there is less."""
+        if output in _WEAKER and self.output == output:  # else another attempt has learned it meanwhile
+            self.output = _WEAKER[output]
+        return output in _WEAKER
+
+    def request(self, comparison: Comparison, output: Output | None = None, *, swapped: bool = False) -> Request:
+        """Return what is sent for a comparison; also for batches. `output` None = what the server is known to give."""
+        output = output or self.output
         question = self._question(comparison, output, swapped)
         schema = self._schema if output == "schema" else None
         top = TOP_LOGPROBS if self.mode == "logprobs" else 0
         return Request(question.messages, self._most_output, self._temperature, schema, output, top)
 
-    def read(self, reply: Reply, output: Output = "schema", flags: str = "") -> Answer:
+    def read(self, reply: Reply, output: Output | None = None, flags: str = "") -> Answer:
         """Turn the reply to a question of mode "reason" into an answer."""
+        output = output or self.output
         if reply.finish != "stop":
             status, note = _UNUSABLE[reply.finish]
             return self._answer([reply], None, status, reply.text[:_KEPT], note, flags)
@@ -154,8 +161,11 @@ class LanguageModelJudge:
         return self._answer(replies, math.tanh(merit / 2), "ok", "", "logprobs", flags)  # tanh(x / 2) = 2 sigmoid(x) - 1
 
     def _answer(self, replies: list[Reply], preference: float | None, status: Status, reasoning: str, note: str, flags: str) -> Answer:
+        if len(replies) == 1:
+            one = replies[0]
+            return Answer(preference, status, reasoning, one.input_tokens, one.output_tokens, self.cost(one), one.seconds, note, flags)
         read, written = sum(r.input_tokens for r in replies), sum(r.output_tokens for r in replies)
-        cost, seconds = sum(map(self.cost, replies)), sum(r.seconds for r in replies)
+        cost, seconds = sum(map(self.cost, replies), 0.0), sum((r.seconds for r in replies), 0.0)
         return Answer(preference, status, reasoning, read, written, cost, seconds, note, flags)
 
     def cost(self, reply: Reply) -> float:

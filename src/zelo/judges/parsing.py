@@ -65,7 +65,7 @@ def parse_score(text: str) -> Parsed:
     Raises:
         Unparsable: no score, two different ones, or one that is not a number in [-1, 1].
     """
-    body = _THOUGHTS.sub("", text).strip()
+    body = _without_thoughts(text)
     found, whole = _json_object(body)
     if whole and "score" not in found:
         raise Unparsable("the JSON has no score")
@@ -82,13 +82,17 @@ def parse_score(text: str) -> Parsed:
     return Parsed(preference, "\n".join(said for said in reasons if said), "json")
 
 
+def _without_thoughts(text: str) -> str:
+    return (_THOUGHTS.sub("", text) if "<" in text else text).strip()
+
+
 def parse_order(text: str, names: Sequence[str]) -> list[int]:
     """Read an order of all names, from a JSON object or from <order> tags, as places in `names`, best first.
 
     Raises:
         Unparsable: a name is missing, unknown or there twice, or there are two different orders.
     """
-    body = _THOUGHTS.sub("", text).strip()
+    body = _without_thoughts(text)
     found, _ = _json_object(body)
     if found:
         order = found.get("order")
@@ -164,7 +168,7 @@ def _short(said: Any) -> str:
 
 def _json_object(text: str) -> tuple[dict[str, Any], bool]:
     """Return the JSON object in a text, empty if there is none, and whether it is all of the text, a fence apart."""
-    fenced = _FENCE.fullmatch(text)
+    fenced = _FENCE.fullmatch(text) if text.startswith("```") else None
     found = _loads(fenced[1] if fenced else text) if text.startswith(("{", "```")) else None
     if found is not None:
         return found, True
@@ -176,7 +180,7 @@ def _json_object(text: str) -> tuple[dict[str, Any], bool]:
 
 def _loads(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_constant)
+        found = _decode(text)
     except Unparsable:
         raise
     except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits
@@ -196,3 +200,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> float:
     raise Unparsable(f"the answer holds {name}")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_constant).decode

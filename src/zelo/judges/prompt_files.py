@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -67,7 +67,15 @@ class Prompt:
 
 def fill(template: str, values: Mapping[str, str]) -> str:
     """Put values in the place of {names}, in one pass: braces within a value stay as they are."""
-    return _PLACEHOLDER.sub(lambda match: values[match[1]] if match[1] in values else match[0], template)
+    parts = list(_split(template))
+    parts[1::2] = [values.get(name, f"{{{name}}}") for name in parts[1::2]]
+    return "".join(parts)
+
+
+@lru_cache(maxsize=64)
+def _split(template: str) -> tuple[str, ...]:
+    """Texts and, between them, names."""
+    return tuple(_PLACEHOLDER.split(template))
 
 
 def load_prompt(name_or_path: str, folder: Path | None = None) -> Prompt:

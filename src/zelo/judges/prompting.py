@@ -67,6 +67,7 @@ class Prompter:
         about = f"About the collection: {context.strip()}\n" if context.strip() else ""
         self._system = fill(prompt.system, {"criterion": criterion.strip() or CRITERION, "context": about})
         self._start = lru_cache(maxsize=64)(self._write_start)
+        self._shown = lru_cache(maxsize=1024)(self._write_shown)  # a document is shown several times in a row
 
     @property
     def digest(self) -> str:
@@ -84,20 +85,21 @@ class Prompter:
         """
         seed = _seed(comparison.query, comparison.first, comparison.second, comparison.second_query or "")
         query, second_query = comparison.query, comparison.second_query or comparison.query
-        first, second = (self._shown(text, (query, second_query)) for text in (comparison.first, comparison.second))
+        first, second = self._shown(comparison.first, query, second_query), self._shown(comparison.second, query, second_query)
         first, second = cut_fairly(first, second, self._characters)
-        mark, (a, b) = mark_of(seed, (first, second, shown_query(query), shown_query(second_query))), _names(seed, 2)
+        asked, second_asked = shown_query(query), shown_query(second_query)
+        mark, (a, b) = mark_of(seed, (first, second, asked, second_asked)), _names(seed, 2)
         if swapped:
-            first, second, query, second_query = second, first, second_query, query
+            first, second, query, asked, second_asked = second, first, second_query, second_asked, asked
         values = {"a": a, "b": b, "mark": mark, "first": first or "(no text)", "second": second or "(no text)"}
-        values |= {"query": shown_query(query), "second_query": shown_query(second_query)}
+        values |= {"query": asked, "second_query": second_asked}
         start = self._start(query) if comparison.second_query is None else ""
         return Question(self._messages(start, values, output), a, b)
 
     def write_list(self, query: str, texts: list[str], output: Output = "text") -> tuple[Messages, list[str]]:
         """Return the messages that ask for the order of several documents, and the documents' names in the order shown."""
         seed = _seed(query, *texts)
-        documents = [cut(self._shown(text, (query,)), self._characters) for text in texts]
+        documents = [cut(self._shown(text, query, query), self._characters) for text in texts]
         mark, names = mark_of(seed, [*documents, shown_query(query)]), _names(seed, len(texts))
         blocks = []
         for name, shown in zip(names, documents, strict=True):
@@ -105,12 +107,10 @@ class Prompter:
         values = {"names": ", ".join(names), "texts": "\n".join(blocks), "mark": mark, "query": shown_query(query)}
         return self._messages(self._start(query), values, output), names
 
-    def _shown(self, text: str, queries: tuple[str, ...]) -> str:
+    def _write_shown(self, text: str, query: str, second_query: str) -> str:
         """Return a document without what only a machine sees, and without the marks of queries."""
-        shown = neutralize(text, self._characters)
-        for mark in dict.fromkeys(query_mark(query) for query in queries):
-            shown = without_mark(shown, mark)
-        return shown
+        shown = without_mark(neutralize(text, self._characters), query_mark(query))
+        return shown if second_query == query else without_mark(shown, query_mark(second_query))
 
     def _messages(self, start: str, values: dict[str, str], output: Output) -> Messages:
         """Put the parts in order; what stays the same for a query is a message of its own, which ends the cacheable part."""
@@ -126,6 +126,7 @@ class Prompter:
         return fill(self.prompt.question, {"query": shown, "mark": query_mark(query)})
 
 
+@lru_cache(maxsize=1024)
 def shown_query(query: str) -> str:
     """Return a query as it is shown."""
     return cut(neutralize(query, QUERY_CHARACTERS), QUERY_CHARACTERS)
@@ -158,20 +159,17 @@ def mark_of(seed: bytes, texts: Iterable[str]) -> str:
 
 
 def _seed(*texts: str) -> bytes:
-    digest = hashlib.sha256()
+    parts = []
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.digest()
+        parts += [len(data).to_bytes(8, "big"), data]
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def _names(seed: bytes, number: int) -> list[str]:
     """Draw different names: letters, and for more than there are letters, numbered ones."""
-    pool = (
-        list(LABELS)
-        if number <= len(LABELS)
-        else [f"{letter}{digit}" for digit in range(2, 3 + number // len(LABELS)) for letter in LABELS]
-    )
+    many = number > len(LABELS)
+    pool = [f"{letter}{digit}" for digit in range(2, 3 + number // len(LABELS)) for letter in LABELS] if many else list(LABELS)
     draw = int.from_bytes(hashlib.sha256(seed + b"names").digest(), "big")
     names = []
     for _ in range(number):

@@ -6,28 +6,22 @@ A call holds its slot until its answer is committed. So what a kill can make us 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
 from zelo.errors import JudgeError, RetryError, WorkspaceError, ZeloError
 from zelo.judges import Answer, Comparison, RemoteJudge
 from zelo.judges.batching import ask_in_batches, refuse_open
-from zelo.judges.checking import attempted, scrub_error, scrubbed
+from zelo.judges.checking import attempted, scrub_error, scrubbed, told
 from zelo.judges.committing import Committer
 from zelo.judges.journal import Attempt, Journal
 from zelo.judges.limits import AdaptiveConcurrency, Bucket, Budget, BudgetSpent, Reservation, backoff
-
-T = TypeVar("T")
+from zelo.judges.loops import in_a_loop, interrupts
 
 MOST_UNUSABLE = 2
 """A question that got so many unusable answers from one judge with one prompt stays missing: the same question gets the same."""
@@ -96,6 +90,8 @@ class Line:
         self.slots = AdaptiveConcurrency(self.most)
         self.requests = Bucket(getattr(job.judge, "requests_per_minute", 0) or 0)
         self.tokens = Bucket(getattr(job.judge, "tokens_per_minute", 0) or 0)
+        self.paced = self.requests.limits or self.tokens.limits
+        self.waits = not getattr(job.judge, "times_out", False)
         self.limited_since: float | None = None
         self.lost = 0  # in a row
         self._calls, self._took_tokens, self._took_dollars = 0, 0, 0.0
@@ -112,6 +108,25 @@ class Line:
             return math.ceil(self._took_tokens / calls), self._took_dollars / calls
         read, written, dollars = self._estimate(comparison)
         return read + written, dollars
+
+
+class _Calling:
+    """Keeps the task that is in here from being canceled when the run stops."""
+
+    __slots__ = ("_calling", "_settled", "_task")
+
+    def __init__(self, calling: set[asyncio.Task[None]], settled: asyncio.Event) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("asked outside of a task")
+        self._calling, self._settled, self._task = calling, settled, task
+
+    def __enter__(self) -> None:
+        self._calling.add(self._task)
+
+    def __exit__(self, *_: object) -> None:
+        self._calling.discard(self._task)
+        self._settled.set()
 
 
 class Run:
@@ -135,7 +150,7 @@ class Run:
         helpers = [loop.create_task(self.committer.commit()), loop.create_task(self._show())]
         works = [work for line in self.lines for work in ([self._batch(line)] if line.batched else self._workers(line))]
         self._tasks = {loop.create_task(self._guarded(work)) for work in works}
-        with _interrupts(self.interrupt):
+        with interrupts(self.interrupt):
             await asyncio.gather(*self._tasks, return_exceptions=True)
         for helper in helpers:
             helper.cancel()
@@ -196,18 +211,9 @@ class Run:
         except BaseException as error:  # whatever it is, the other workers must not go on without it
             self.halt(error)
 
-    @contextlib.contextmanager
-    def calling(self) -> Iterator[None]:
-        """What is in here is waited for when the run stops."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("asked outside of a task")
-        self._calling.add(task)
-        try:
-            yield
-        finally:
-            self._calling.discard(task)
-            self._settled.set()
+    def calling(self) -> _Calling:
+        """Return what to hold while something is under way that is waited for when the run stops."""
+        return _Calling(self._calling, self._settled)
 
     async def _answer(self, line: Line, place: int) -> None:
         """Ask one question until it is answered or lost."""
@@ -255,10 +261,11 @@ class Run:
     async def _call(self, line: Line, comparison: Comparison, question: int) -> Answer:
         """Make one attempt within all limits and commit it."""
         tokens, dollars = line.estimate(comparison) if line.bounded else (0, 0.0)
-        await line.requests.take(1)
-        await line.tokens.take(tokens)
+        if line.paced:
+            await line.requests.take(1)
+            await line.tokens.take(tokens)
         async with line.slots.slot():
-            reservation = await self._reserve(dollars, tokens)
+            reservation = await self._reserve(dollars, tokens) if line.bounded else self.budget.reserve(dollars, tokens)
             spent = (0.0, 0)
             with self.calling():
                 try:
@@ -285,6 +292,8 @@ class Run:
         start = time.perf_counter()
         error: ZeloError
         try:
+            if not line.waits:
+                return await attempted(line.job.judge, comparison), None
             async with asyncio.timeout(3 * self.limits.timeout):  # a judge may need several calls, each with a time limit of its own
                 return await attempted(line.job.judge, comparison), None
         except (RetryError, JudgeError) as known:
@@ -296,7 +305,7 @@ class Run:
             error = RetryError(f"no answer within {3 * self.limits.timeout:g} s", sent=True)
         except Exception as unknown:  # of a judge of the user's own: its library's errors are not ours
             sent = isinstance(unknown, ConnectionError) and not isinstance(unknown, ConnectionRefusedError)
-            error = RetryError(scrubbed(f"{type(unknown).__name__}: {unknown}"), sent=sent)
+            error = RetryError(told(unknown), sent=sent)
         read, cost = (error.input_tokens, error.cost) if isinstance(error, RetryError) else (0, 0.0)
         seconds = time.perf_counter() - start
         return Answer(None, "failed", input_tokens=read, cost=cost, seconds=seconds, note=str(error)), error
@@ -339,7 +348,7 @@ def ask(
     refuse_open(jobs, journal)
     journal.durable(True)
     try:
-        stopped = _in_a_loop(lambda: _ask(jobs, journal, limits, shown))
+        stopped = in_a_loop(lambda: _ask(jobs, journal, limits, shown))
     finally:
         journal.durable(False)
     if stopped is not None:
@@ -363,31 +372,6 @@ def rest(job: Job) -> str:
     """Return what a job has left, and about what it will cost by what it has cost so far."""
     text = f"{job.judge.name}: {job.left:,} of {len(job.questions):,} left"
     return f"{text}, about ${job.left * job.dollars / job.answered:.2f}" if job.dollars and job.answered else text
-
-
-def _in_a_loop(make: Callable[[], Coroutine[None, None, T]]) -> T:
-    """Run it in an event loop of its own, in a thread where one is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(make())
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(make())).result()
-
-
-@contextlib.contextmanager
-def _interrupts(on_interrupt: Callable[[], None]) -> Iterator[None]:
-    """Call back at Ctrl-C instead of raising wherever the program happens to be."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # the main thread gets it
-        return
-    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
-    loop.add_signal_handler(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        signal.signal(signal.SIGINT, before)
 
 
 def _duration(seconds: float) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from zelo.language_models.dialect import TURNS, Dialect, adapted
 from zelo.language_models.failures import Refusal, failure
 from zelo.language_models.protocol import BadRequest, Reply, Request, UnsupportedOutput
-from zelo.language_models.transport import Transport, compact
+from zelo.language_models.transport import Fixed, Transport, compact
+
+_KEPT = 32
+"""Parts of bodies that are kept: a few per judge, unless its schemas differ from call to call."""
 
 
 def endpoint(base: str, path: str) -> str:
@@ -37,8 +41,22 @@ class Adapter(ABC):
     transport: Transport = field(repr=False)
     dialect: Dialect = field(default_factory=Dialect)
 
+    times_out: ClassVar[bool] = True
+    """Each call has a time limit, the transport's: callers need none of their own."""
+
     def __post_init__(self) -> None:
         self.url = endpoint(self.base, self.path())
+        self._fixed: dict[tuple[int, object], tuple[object, Fixed]] = {}
+
+    def fixed(self, source: object, made: Callable[[], dict[str, Any]], way: object = "") -> Fixed:
+        """Return a part of the body that is made of `source` in some `way`, made once for all requests with that very object."""
+        kept, part = self._fixed.get((id(source), way), (None, None))
+        if part is None or kept is not source:  # another object may have got the number of one that is gone, were it not kept
+            if len(self._fixed) >= _KEPT:
+                self._fixed.clear()
+            part = Fixed(made())
+            self._fixed[id(source), way] = source, part
+        return part
 
     @abstractmethod
     def path(self) -> str:
@@ -63,6 +81,17 @@ class Adapter(ABC):
     def filtered(self, said: Refusal) -> bool:
         """Whether a refusal is the provider's filter: an answer about the texts, not about the request."""
         return False
+
+    def learn(self, request: Request, said: Refusal, dialect: Dialect) -> bool:
+        """Take in what a server said to a request of a batch that was sent in `dialect`; whether to ask again, in another.
+
+        Raises:
+            UnsupportedOutput: it knows no such output.
+        """
+        other = adapted(dialect, request, said)
+        if other is not None and self.dialect == dialect:  # else other requests of the batch have taught the same
+            self.dialect = other
+        return other is not None
 
     async def complete(self, request: Request) -> Reply:
         """Ask once; see `LanguageModel.complete`. What the server does not understand is said in other words, and remembered."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from zelo.errors import RetryError
 from zelo.language_models.adapter import Adapter
 from zelo.language_models.dialect import Dialect, count, whole, without_bounds, word
 from zelo.language_models.protocol import Finish, Reply, Request, UnsupportedOutput
-from zelo.language_models.transport import compact
+from zelo.language_models.transport import Fixed, compact
 
 VERSION = "2023-06-01"
 """Of the API, sent as `anthropic-version`."""
@@ -44,31 +45,32 @@ class AnthropicMessages(Adapter):
         dialect = dialect or self.dialect
         if request.output == "json" or request.top_logprobs:
             raise UnsupportedOutput("the API has no JSON mode" if request.output == "json" else "no log probabilities", where=self.name)
-        system: list[dict[str, Any]] = [{"type": "text", "text": text} for role, text in request.messages if role == "system"]
-        texts: list[dict[str, Any]] = [{"type": "text", "text": text} for role, text in request.messages if role == "user"]
-        for stable in (system, texts[:-1]):
-            if stable:
-                stable[-1]["cache_control"] = CACHE
+        system = [text for role, text in request.messages if role == "system"]
+        texts = [text for role, text in request.messages if role == "user"]
         body: dict[str, Any] = {"model": self.model, "max_tokens": request.max_output_tokens}
-        body["messages"] = [{"role": "user", "content": texts}]
+        body["messages"] = [{"role": "user", "content": [_block(text, place == len(texts) - 2) for place, text in enumerate(texts)]}]
         if system:
-            body["system"] = system
+            body["system"] = [self.fixed(text, partial(_block, text, text is system[-1]), text is system[-1]) for text in system]
         if request.temperature is not None and dialect.temperature:
             body["temperature"] = request.temperature
         if request.output == "schema" and request.schema is not None:
-            body.update(self._schema(closed(request.schema), dialect.schema))
+            body |= self.fixed(request.schema, partial(_structured, request.schema, dialect.schema), dialect.schema)
         return body
-
-    @staticmethod
-    def _schema(schema: Any, way: int) -> dict[str, Any]:
-        if way == 0:
-            return {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
-        tool = {"name": TOOL, "description": "Give the answer.", "input_schema": schema}
-        return {"tools": [tool], "tool_choice": {"type": "tool", "name": TOOL}}
 
     def read(self, body: dict[str, Any], seconds: float = 0.0) -> Reply:
         """Read the body of a reply; see `read_message`."""
         return read_message(body, seconds, self.name)
+
+
+def _block(text: str, cached: bool) -> dict[str, Any]:
+    return {"type": "text", "text": text} | ({"cache_control": CACHE} if cached else {})
+
+
+def _structured(schema: Any, way: int) -> dict[str, Any]:
+    if way == 0:
+        return {"output_config": Fixed(format={"type": "json_schema", "schema": closed(schema)})}
+    tool = Fixed(name=TOOL, description="Give the answer.", input_schema=closed(schema))
+    return {"tools": [tool], "tool_choice": {"type": "tool", "name": TOOL}}
 
 
 def closed(schema: Any) -> Any:

@@ -89,6 +89,7 @@ def outcome(said: Refusal, name: str) -> BadRequest | None:
     error: ZeloError = failure(said, name)
     if isinstance(error, RetryError):
         return None
-    if said.status in (400, 422) and OUTPUT_WORDS.search(said.words + said.code):
-        return UnsupportedOutput(f"{said.status}, {said.words}", where=name)
-    return BadRequest(f"{said.status}, {said.words}", where=name)
+    unsupported = said.status in (400, 422) and OUTPUT_WORDS.search(said.words + said.code)
+    refused = (UnsupportedOutput if unsupported else BadRequest)(f"{said.status}, {said.words}", where=name)
+    refused.said = said
+    return refused

@@ -46,6 +46,11 @@ class AnthropicBatches:
         self.name = self.messages.name
 
     @property
+    def adapter(self) -> AnthropicMessages:
+        """What writes the requests, in a dialect that can be learned from refusals."""
+        return self.messages
+
+    @property
     def transport(self) -> Transport:
         """What sends; has the key."""
         return self.messages.transport

@@ -41,6 +41,11 @@ class OpenAIBatches:
         self._target = f"/{version}/chat/completions" if version.startswith("v") else "/chat/completions"
 
     @property
+    def adapter(self) -> OpenAIChat:
+        """What writes the requests, in a dialect that can be learned from refusals."""
+        return self.chat
+
+    @property
     def transport(self) -> Transport:
         """What sends; has the key."""
         return self.chat.transport

@@ -130,10 +130,11 @@ def whole(text: str) -> str:
 
 def count(counts: object, *names: str) -> int:
     """Return the first of the named counts that is a number, 0 if none is."""
-    for name in names:
-        value = counts.get(name) if isinstance(counts, Mapping) else None
-        if isinstance(value, int | float) and 0 < value < 2**53:
-            return int(value)
+    if isinstance(counts, dict):
+        for name in names:
+            value = counts.get(name)
+            if isinstance(value, int | float) and 0 < value < 2**53:
+                return int(value)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -36,8 +37,8 @@ class GeminiContent(Adapter):
     def payload(self, request: Request, dialect: Dialect | None = None) -> dict[str, Any]:
         """Return the body of a request."""
         dialect = dialect or self.dialect
-        system = [{"text": text} for role, text in request.messages if role == "system"]
-        texts = [{"text": text} for role, text in request.messages if role == "user"]
+        system: list[dict[str, Any]] = [self.fixed(text, partial(_part, text)) for role, text in request.messages if role == "system"]
+        texts = [_part(text) for role, text in request.messages if role == "user"]
         if not dialect.system:
             system, texts = [], system + texts
         config: dict[str, Any] = {"maxOutputTokens": request.max_output_tokens}
@@ -46,8 +47,8 @@ class GeminiContent(Adapter):
         if request.output != "text":
             config["responseMimeType"] = "application/json"
         if request.output == "schema" and request.schema is not None:
-            schema = request.schema if dialect.bounds else without_bounds(request.schema)
-            config["responseJsonSchema" if dialect.schema == 0 else "responseSchema"] = schema if dialect.schema == 0 else _open(schema)
+            schema = self.fixed(request.schema, partial(_schema, request.schema, dialect), (dialect.bounds, dialect.schema))
+            config["responseJsonSchema" if dialect.schema == 0 else "responseSchema"] = schema
         if request.top_logprobs:
             most = dialect.most_logprobs
             config |= {"responseLogprobs": True, "logprobs": request.top_logprobs if most is None else min(request.top_logprobs, most)}
@@ -59,6 +60,15 @@ class GeminiContent(Adapter):
     def read(self, body: dict[str, Any], seconds: float = 0.0) -> Reply:
         """Read the body of a reply; see `read_content`."""
         return read_content(body, seconds, self.name)
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"text": text}
+
+
+def _schema(schema: Any, dialect: Dialect) -> dict[str, Any]:
+    plain = schema if dialect.bounds else without_bounds(schema)
+    return dict(plain if dialect.schema == 0 else _open(plain))
 
 
 def _open(schema: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zelo.errors import JudgeError, RetryError
@@ -29,13 +30,15 @@ class OpenAIChat(Adapter):
     def payload(self, request: Request, dialect: Dialect | None = None) -> dict[str, Any]:
         """Return the body of a request."""
         dialect = dialect or self.dialect
-        messages = [{"role": role, "content": text} for role, text in merged(request.messages, system=dialect.system)]
+        messages = [
+            self.fixed(text, partial(_message, role, text)) if role == "system" else _message(role, text)
+            for role, text in merged(request.messages, system=dialect.system)
+        ]
         body: dict[str, Any] = {"model": self.model, "messages": messages, dialect.token_limit: request.max_output_tokens}
         if request.temperature is not None and dialect.temperature:
             body["temperature"] = request.temperature
         if request.output == "schema" and request.schema is not None:
-            schema = request.schema if dialect.bounds else without_bounds(request.schema)
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+            body["response_format"] = self.fixed(request.schema, partial(_format, request.schema, dialect.bounds), dialect.bounds)
         elif request.output == "json":
             body["response_format"] = {"type": "json_object"}
         if request.top_logprobs:
@@ -51,6 +54,15 @@ class OpenAIChat(Adapter):
     def filtered(self, said: Refusal) -> bool:
         """Whether a refusal is the provider's filter (Azure's)."""
         return said.status == 400 and "content_filter" in said.code
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": text}
+
+
+def _format(schema: Any, bounds: bool) -> dict[str, Any]:
+    plain = schema if bounds else without_bounds(schema)
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": plain}}
 
 
 def read_completion(body: dict[str, Any], seconds: float, name: str) -> Reply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from zelo.errors import ZeloError
 
@@ -60,7 +60,13 @@ class Reply:
 
 
 class BadRequest(ZeloError):
-    """The server refuses this request as malformed or too long: repeating it is useless, other requests may work."""
+    """The server refuses this request as malformed or too long: repeating it is useless, other requests may work.
+
+    Attributes:
+        said: what the server said, a `failures.Refusal`, where it is of one request within a batch.
+    """
+
+    said: Any = None
 
 
 class UnsupportedOutput(BadRequest):

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
@@ -27,15 +28,44 @@ MAX_BODY = 16 * 2**20
 CONNECT_SECONDS = 15.0
 
 
-JSON = {"Content-Type": "application/json"}
-
-
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+_decode = json.JSONDecoder().decode  # of UTF-8, which json.loads would guess anew for every reply
+
+
+class Fixed(dict[str, Any]):
+    """A JSON object that nobody changes: `compact` writes it once. Instructions and schema are most of what a request says."""
+
+    __slots__ = ("text",)
+
+    text: str
 
 
 def compact(value: object) -> bytes:
     """Return JSON as UTF-8 without spaces; lone surrogates, which UTF-8 cannot hold, become "?"."""
-    return _encode(value).encode("utf-8", "replace")
+    return _written(value).encode("utf-8", "replace")
+
+
+def _written(value: object) -> str:
+    kind = type(value)
+    if kind is dict:
+        return "{" + ",".join([f"{_key(key)}:{_written(inner)}" for key, inner in value.items()]) + "}"  # type: ignore[attr-defined]
+    if kind is list:
+        return "[" + ",".join([_written(inner) for inner in value]) + "]"  # type: ignore[attr-defined]
+    if kind is int:
+        return str(value)
+    if isinstance(value, Fixed):
+        if not hasattr(value, "text"):
+            value.text = _encode(value)
+        return value.text
+    return _encode(value)
+
+
+@lru_cache(maxsize=1024)
+def _key(key: object) -> str:
+    """Return a key with its quotes; keys that are not texts are written as json writes them."""
+    return _encode(key) if isinstance(key, str) else _encode({key: 0})[1:-3]
 
 
 def _aiohttp() -> Any:
@@ -87,7 +117,8 @@ class Transport:
     lists: bool = False
     _session: Any = field(default=None, repr=False)
     _loop: Any = field(default=None, repr=False)
-    _proxies: dict[str, str | None] = field(default_factory=dict, repr=False)
+    _bytes: Any = field(default=None, repr=False)
+    _ways: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def _open(self) -> Any:
         """Return the session of the running loop."""
@@ -95,6 +126,7 @@ class Transport:
         if self._session is not None and not self._session.closed and self._loop is loop:
             return self._session
         aiohttp, self._loop = _aiohttp(), loop
+        self._bytes = aiohttp.BytesPayload
         # How many calls are under way is the caller's to limit; a second limit here would only make timeouts wrong. `trust_env`
         # would look up the proxy and ~/.netrc in a thread for every call, and send what ~/.netrc has: see `proxy_of` instead.
         self._session = aiohttp.ClientSession(
@@ -124,8 +156,12 @@ class Transport:
         """
         start = time.perf_counter()
         session = self._open()
+        how = self._how(url) if not patient else self._patiently(url)
+        # As headers of the body, which the session need not merge with its own.
+        data = self._bytes(body, content_type="application/json") if isinstance(body, bytes) else body
+        headers = None if data is not body else {"Content-Type": "application/json"}
         try:  # not `_call`: this is the path of every judgment
-            async with session.post(url, allow_redirects=False, data=body, headers=JSON, **self._how(url, patient)) as response:
+            async with session.post(url, allow_redirects=False, data=data, headers=headers, **how) as response:
                 answer = await self._read(response)
                 if response.status != 200:
                     return self._refused(response, answer), time.perf_counter() - start
@@ -171,20 +207,24 @@ class Transport:
     async def _call(self, method: str, url: str, *, patient: bool = False, **arguments: Any) -> AsyncIterator[Any]:
         session = self._open()
         try:
-            async with session.request(method, url, allow_redirects=False, **self._how(url, patient), **arguments) as response:
+            how = self._patiently(url) if patient else self._how(url)
+            async with session.request(method, url, allow_redirects=False, **how, **arguments) as response:
                 yield response
         except Exception as error:
             raise self._trouble(error) from None
 
-    def _how(self, url: str, patient: bool) -> dict[str, Any]:
-        if url not in self._proxies:
-            self._proxies[url] = proxy = proxy_of(url)
+    def _how(self, url: str) -> dict[str, Any]:
+        """Return the arguments for an address: its proxy, if it has one."""
+        if url not in self._ways:
+            proxy = proxy_of(url)
             password = urlsplit(proxy or "").password
             self.secrets += (password,) if password else ()
-        if not patient:
-            return {"proxy": self._proxies[url]}
+            self._ways[url] = {"proxy": proxy} if proxy else {}
+        return self._ways[url]
+
+    def _patiently(self, url: str) -> dict[str, Any]:
         # A file of 200 MB takes its time: what counts is that it moves.
-        return {"proxy": self._proxies[url], "timeout": _aiohttp().ClientTimeout(sock_connect=self.connect, sock_read=self.timeout)}
+        return {**self._how(url), "timeout": _aiohttp().ClientTimeout(sock_connect=self.connect, sock_read=self.timeout)}
 
     def _trouble(self, error: Exception) -> Exception:
         """Return the error to raise for what went wrong on the way.
@@ -241,7 +281,7 @@ class Transport:
 
     def _parse(self, body: bytes) -> dict[str, Any]:
         try:
-            value = json.loads(body)
+            value = _decode(body.decode("utf-8", "surrogatepass")) if body[:1] == b"{" else json.loads(body)
         except (ValueError, RecursionError) as error:
             raise RetryError(f"{self.name}: the reply is not JSON ({type(error).__name__}, {len(body)} bytes)") from None
         if self.lists and isinstance(value, list):

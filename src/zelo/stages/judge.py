@@ -16,7 +16,7 @@ from zelo import pipeline, runner
 from zelo.artifacts import Columns, write_parts
 from zelo.errors import InputError, JudgeError, RecipeError
 from zelo.judges import Judge, Materials, RemoteJudge, known_judge, lacks_price, make_judge
-from zelo.judges.checking import checked
+from zelo.judges.checking import judged
 from zelo.judges.journal import STATUSES, Attempt, Journal, Standing
 from zelo.judges.running import MOST_UNUSABLE, Job, Limits
 from zelo.judges.running import ask as ask_remote
@@ -30,6 +30,7 @@ from zelo.workspace import Workspace
 
 JOURNAL = "judgments.sqlite"
 _PART = 10_000  # rows sealed at once
+_FAILED_CALLS = 5  # of a judge that is asked query by query, after which the run stops
 AnyJudge = Judge | RemoteJudge
 FloatArray = NDArray[np.float64]
 
@@ -284,17 +285,18 @@ def _ask_offline(
     done = len(questions) - len(rows)
     together = np.argsort(shown[:, 0], kind="stable")
     ends = np.searchsorted(shown[together, 0], np.arange(len(texts.texts) + 1))
+    failed = 0  # calls in a row
     for query, group in groupby(rows.tolist(), key=lambda row: int(shown[row, 0])):
         new = list(group)
         # Answers of the user's own judge may be paid: it sees only what is new. One that measures against all sees all.
         every = together[ends[query] : ends[query + 1]].tolist() if getattr(judge, "sees_whole_queries", False) else new
-        wanted, answers = set(new), judge.judge([texts.comparison(shown[row]) for row in every])
-        if not isinstance(answers, Sequence) or len(answers) != len(every):
-            what = f"it answered with {f'{len(answers)} answers' if isinstance(answers, Sequence) else type(answers).__name__}"
-            raise JudgeError(f"{what} to {len(every)} comparisons", where=judge.name, remedy="return a list with an Answer for each")
-        good = [checked(answer, judge.name) for answer in answers]
-        attempts = [Attempt(number, int(questions[row]), answer) for row, answer in zip(every, good, strict=True) if row in wanted]
-        journal.add(attempts)
+        wanted, (good, fault) = set(new), judged(judge, [texts.comparison(shown[row]) for row in every])
+        asked = zip(every, good, strict=True)
+        journal.add([Attempt(number, int(questions[row]), answer, bool(fault)) for row, answer in asked if row in wanted])
+        failed = failed + 1 if fault else 0
+        if failed == _FAILED_CALLS:
+            what = f"{failed} calls in a row failed, the last one: {fault}"
+            raise JudgeError(what, where=judge.name, remedy="what was answered is kept; when it is mended, the same command goes on")
         done += len(new)
         advance(done, len(questions))
 
