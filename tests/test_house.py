@@ -19,6 +19,7 @@ BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
 SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
+COMMANDED = {"report", "stages", "show", "planning", "auditing", "serve", "systems", "tables", "frames", "plain", "reasoning", "refining"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retrievers": LOW | {"collections"},
     "language_models": LOW | {"__version__"},
     "judges": LOW | {"language_models", "rerankers", "recipe"},
-    "rerankers": LOW,
+    "rerankers": LOW | {"language_models"},
     "training": LOW | {"rerankers", "recipe"},
     "reasoning": LOW | PARTS | SPINE,
     "artifacts": BASE,
@@ -42,10 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": LOW | PARTS | SPINE,
     "stages": LOW | PARTS | SPINE | {"fitting", "report"},
     "show": LOW | PARTS | SPINE,
-    "commands": LOW
-    | PARTS
-    | SPINE
-    | {"report", "stages", "show", "planning", "auditing", "tables", "frames", "plain", "reasoning", "refining"},
+    "serve": LOW | PARTS | SPINE | {"report", "stages", "__version__"},
+    "systems": LOW | PARTS | SPINE | {"report", "stages"},
+    "commands": LOW | PARTS | SPINE | COMMANDED,
     "refining": LOW | PARTS | SPINE | {"stages", "planning"},
     "cli": BASE | {"commands", "pipeline", "__version__"},
     "plain": BASE,

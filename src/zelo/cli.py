@@ -13,7 +13,18 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, models, reasoning, reasoning_teaching, reasoning_writing, refining, using, working
+from zelo.commands import (
+    comparing,
+    judging,
+    models,
+    reasoning,
+    reasoning_teaching,
+    reasoning_writing,
+    refining,
+    serving,
+    using,
+    working,
+)
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -42,6 +53,9 @@ for _command in (
     using.scores,
     refining.refine,
     reasoning.reasoning,
+    serving.serve,
+    comparing.evaluate,
+    comparing.latency,
     models.export_model,
     models.verify,
 ):

@@ -235,11 +235,21 @@ class Rank:
 
 
 @dataclass(frozen=True)
+class System:
+    """What a remote system costs, for the table of `zelo evaluate --system`, and how many calls it may get at once."""
+
+    token_price: float = parameter(0.0, "US dollars per million tokens, as the service counts them; 0 = unknown or free", least=0.0)
+    search_price: float = parameter(0.0, "US dollars per thousand searches, where a service bills those; 0 = unknown or free", least=0.0)
+    concurrency: int = parameter(4, "most calls at once", least=1, most=4096)
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """What is measured, against human labels that no earlier stage has seen."""
 
     measures: tuple[str, ...] = parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
     resamples: int = parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
+    systems: Mapping[str, System] = parameter({}, 'one table per remote system: [evaluate.systems."cohere:MODEL"]')
 
 
 @dataclass(frozen=True)

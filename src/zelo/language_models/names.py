@@ -82,11 +82,11 @@ def parse_name(name: str, base: str | None = None) -> Address:
         raise RecipeError(f"no language model {name!r}", where="judge", remedy=f"forms: {FORMS}")
     if not address.model.strip():
         raise RecipeError(f"{name!r} names no model", where="judge", remedy=f"forms: {FORMS}")
-    _check(address.base)
+    check_address(address.base)
     return address
 
 
-def _check(base: str) -> None:
+def check_address(base: str) -> None:
     """Refuse addresses that would show a key."""
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
