@@ -22,13 +22,22 @@ from zelo import parameters
 from zelo import recipe as recipes
 from zelo.artifacts import ARTIFACTS
 from zelo.cli import add_stages, cli
-from zelo.pipeline import DIRECT, LINES
+from zelo.pipeline import DIRECT, LINES, Stage, refined
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKERS = "<!-- pipeline -->", "<!-- /pipeline -->"
 WIDTH = 88  # columns of the printed help
 
 _MADE = "<!-- Made by docs/generate.py. Do not edit: change the code, then run `make docs`. -->"
+
+
+EVERY: list[Stage] = list(dict.fromkeys(stage for line in LINES.values() for stage in (*line, *refined(line))))
+"""The stages of all lines; one that differs between lines is there several times."""
+
+
+def names_of(stages: Iterable[Stage]) -> list[str]:
+    """Return the names of stages, each once, as code."""
+    return list(dict.fromkeys(f"`{stage.name}`" for stage in stages))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -56,16 +65,16 @@ def artifacts_page() -> str:
     """Return docs/artifacts.md."""
     rows = []
     for artifact in ARTIFACTS.values():
-        writers = [f"`{s.name}`" for s in DIRECT if artifact.name in s.writes]
-        readers = [f"`{s.name}`" for s in DIRECT if artifact.name in s.reads]
+        writers = names_of(s for s in EVERY if artifact.name in s.writes)
+        readers = names_of(s for s in EVERY if artifact.name in s.reads)
         rows.append([f"`{artifact.name}`", f"`{_path(artifact.name)}`", ", ".join(writers), ", ".join(readers) or "people", artifact.about])
     parts = [
         "# Artifacts",
         _MADE,
-        "What may lie in a workspace. Each artifact has one writer, a stage. A path that ends in `/` is a folder. Texts are in\n"
-        "`corpus.jsonl` and `queries.jsonl` only; everything else holds ids. The folder also holds `recipe.toml` (what was asked),\n"
-        "`manifest.jsonl` (one line per finished stage) and `judgments.sqlite` (the journal of the judges; no stage reads it but\n"
-        "`judge`). `.lock` and `.partial/` belong to a running process.",
+        "What may lie in a workspace. Each artifact has one writer, a stage of its line. A path that ends in `/` is a folder.\n"
+        "Texts are in `corpus.jsonl` and `queries.jsonl` only; everything else holds ids. The folder also holds `recipe.toml` (what\n"
+        "was asked), `manifest.jsonl` (one line per finished stage) and `judgments.sqlite` (the journal of the judges; no stage\n"
+        "reads it but `judge`). `.lock` and `.partial/` belong to a running process.",
         table(["artifact", "path", "written by", "read by", "what it is"], rows),
         "## Columns of the Parquet files",
         "Signs and ranges: `preference` is in [-1, 1] and positive when document a is better, whatever order was shown; it is null\n"
@@ -81,7 +90,7 @@ def artifacts_page() -> str:
 def cli_page() -> str:
     """Return docs/cli.md: the help of every command, as the command line prints it."""
     add_stages()
-    stages = {stage.name for line in LINES.values() for stage in line}
+    stages = list(dict.fromkeys(stage.name for stage in EVERY))
     root = cli.make_context("zelo", [], resilient_parsing=True, terminal_width=WIDTH)
     parts = [
         "# Command line",
@@ -90,10 +99,14 @@ def cli_page() -> str:
         "in one line; 130 interrupted (the same command goes on). The parameters that `--set` changes are in [recipe.md](recipe.md).",
         _block(cli.get_help(root)),
     ]
-    order = [name for name in cli.commands if name not in stages] + [s.name for s in DIRECT if s.name in cli.commands]
+    order = [name for name in cli.commands if name not in stages] + [name for name in stages if name in cli.commands]
     for name in order:
         context = click.Context(cli.commands[name], info_name=name, parent=root, terminal_width=WIDTH)
-        parts += [f"## zelo {name}", _block(cli.commands[name].get_help(context))]
+        command = cli.commands[name]
+        parts += [f"## zelo {name}", _block(command.get_help(context))]
+        for inner, below in command.commands.items() if isinstance(command, click.Group) else ():
+            lower = click.Context(below, info_name=inner, parent=context, terminal_width=WIDTH)
+            parts += [f"### zelo {name} {inner}", _block(below.get_help(lower))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -131,12 +144,9 @@ def recipe_page() -> str:
 
 
 def _dependents(section: str) -> str:
-    whole = [f"`{s.name}`" for s in DIRECT if section in s.sections]
-    single: dict[str, list[str]] = {}
-    for stage in DIRECT:
-        for name in stage.sections:
-            if name.startswith(f"{section}."):
-                single.setdefault(name, []).append(f"`{stage.name}`")
+    whole = names_of(s for s in EVERY if section in s.sections)
+    single = {name: names_of(s for s in EVERY if name in s.sections) for stage in EVERY for name in stage.sections}
+    single = {name: stages for name, stages in single.items() if name.startswith(f"{section}.")}
     text = f"Stages that depend on it: {', '.join(whole)}"
     return text + "".join(f"; on `{name}` alone: {', '.join(stages)}" for name, stages in single.items()) + "."
 

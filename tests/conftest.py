@@ -26,6 +26,14 @@ def shared_collection(name: str) -> Path:
     return folder
 
 
+def shared_reasoning(name: str) -> Path:
+    """Return a file of real problems and traces kept outside the repository, or skip the test where it is absent."""
+    path = SHARED / "reasoning" / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not at {path} (set ZELO_SHARED)")
+    return path
+
+
 SMALL = {
     "ingest": {"collection": "synthetic", "max_train_queries": 8, "max_test_queries": 8},
     "retrieve": {"candidates": 20},

@@ -384,7 +384,7 @@ class TestRerank:
 
     def test_other_faults(self, finished: Path, tmp_path: Path) -> None:
         assert_one_line(zelo("rerank", finished / "models" / "pointwise", "--query", " ", stdin=b"x"), "query is empty")
-        assert_one_line(zelo("rerank", finished, "--query", "q", stdin=b"x"), "holds no model", "models/pointwise")
+        assert_one_line(zelo("rerank", finished / "candidates", "--query", "q", stdin=b"x"), "holds no model", "models/pointwise")
         assert_one_line(zelo("rerank", finished / "models" / "pointwise", "--query", "q", tmp_path / "absent"), "No such file")
         (tmp_path / "zelo.json").write_text('{"kind": "oracle"}')
         assert_one_line(zelo("rerank", tmp_path, "--query", "q", stdin=b"x"), "unknown kind of model 'oracle'")

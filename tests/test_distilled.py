@@ -15,6 +15,7 @@ from zelo import pipeline, runner
 from zelo.artifacts import read_table
 from zelo.errors import InputError, RecipeError
 from zelo.judges.pairwise_model import PairwiseModel
+from zelo.progress import Silent
 from zelo.recipe import from_dict
 from zelo.stages import inputs
 from zelo.workspace import Workspace
@@ -77,7 +78,7 @@ def test_the_model_judges_every_tournament_pair(done: Workspace) -> None:
     from zelo.judges import Comparison
     from zelo.stages.inputs import documents, queries
 
-    context = pipeline.Context(done, done.recipe, done.root, pipeline.Silent())
+    context = pipeline.Context(done, done.recipe, done.root, Silent())
     texts, query_texts = documents(context), queries(context)
     row = 7
     shown = Comparison(query_texts[pairs["query_id"][row]], texts[pairs["doc_id_a"][row]], texts[pairs["doc_id_b"][row]])
@@ -91,7 +92,7 @@ def test_killed_in_training_and_in_judging(done: Workspace, tmp_path: Path, monk
     workspace = Workspace.open(tmp_path / "ws")
     before = {a: done.digest(a) for s in pipeline.DISTILLED for a in s.writes if a != "report"}
 
-    class Killed(Exception):
+    class Killed(BaseException):  # an exception of a judge is a failed call, and the run goes on
         pass
 
     from zelo.training import checkpoints

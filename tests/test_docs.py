@@ -92,6 +92,11 @@ def check_command(arguments: list[str]) -> None:
     command = cli.cli.get_command(root, arguments[0])
     assert command is not None, f"no command {arguments[0]!r}"
     context = click.Context(command, info_name=arguments[0], parent=root)
+    if isinstance(command, click.Group):
+        arguments = arguments[1:]
+        command = command.get_command(context, arguments[0]) if arguments and not arguments[0].startswith("-") else command
+        assert command is not None, f"no command {arguments[0]!r}"
+        context = click.Context(command, info_name=arguments[0] if arguments else "", parent=context)
     values, rest, _ = command.make_parser(context).parse_args(list(arguments[1:]))
     assert not rest, f"too many arguments: {rest}"
     for parameter in command.params:
@@ -169,6 +174,9 @@ def test_mentioned_commands_exist(page: Path) -> None:
         command = cli.cli.commands.get(words[0])
         if words[0][0].islower():  # neither an option nor a placeholder, such as NAME
             assert command is not None, f"{name_of(page)}: zelo {words[0]}"
+            if isinstance(command, click.Group) and len(words) > 1 and words[1][0].islower():
+                assert words[1] in command.commands, f"{name_of(page)}: zelo {words[0]} {words[1]}"
+                command = command.commands[words[1]]
             known = {option for parameter in command.params for option in parameter.opts}
             assert {word for word in words if word.startswith("--")} <= known | {"--help"}, f"{name_of(page)}: {words}"
 

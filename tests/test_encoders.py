@@ -322,3 +322,26 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     (tmp_path / "token_ids.npy").unlink()
     with pytest.raises(InputError, match="cannot read the vectors"):
         load_vectors(tmp_path)
+
+
+def test_a_text_encoded_as_if_alone_does_not_depend_on_the_others(default: Encoder) -> None:
+    texts = [*TEXTS, *(f"{'some words of a passage ' * n}{n}" for n in range(1, 60, 3))]
+    together = default.encode(texts, tokens=True, alone=True)
+    plain_way = default.encode(texts, tokens=True)
+    rng = np.random.default_rng(0)
+    for some in (rng.permutation(len(texts))[:9], rng.permutation(len(texts))[:2], [4], [5], [6], [11]):
+        few = default.encode([texts[i] for i in some], tokens=True, alone=True)
+        for n, i in enumerate(some):
+            np.testing.assert_array_equal(few.pooled[n], together.pooled[i])
+            np.testing.assert_array_equal(few.tokens_of(n), together.tokens_of(i))
+            np.testing.assert_array_equal(few.ids_of(n), plain_way.ids_of(i))
+    np.testing.assert_allclose((together.pooled * plain_way.pooled).sum(1), 1, atol=1e-3)
+
+
+def test_padding_of_a_text_alone_stays_below_the_limit(plain: Encoder) -> None:
+    assert plain.max_tokens % 16 == 0
+    from zelo.encoders.transformer import _batches
+
+    lists = [[1] * n for n in (3, 16, 17, 40, 50)]
+    shapes = [batch.ids.shape for batch in _batches(lists, [[i] for i in range(5)], 0, 16, 50)]
+    assert shapes == [(1, 50), (1, 48), (1, 32), (2, 16)]

@@ -14,6 +14,7 @@ from zelo import runner
 from zelo.errors import InputError, JudgeError, RecipeError
 from zelo.judges import FORMS, JUDGES, Comparison, Materials, RemoteJudge, known_judge, make_judge
 from zelo.judges.llm import LanguageModelJudge
+from zelo.judges.thinking import ThinkingJudge
 from zelo.recipe import Recipe
 
 REPO = Path(__file__).resolve().parents[1]
@@ -76,7 +77,7 @@ def test_recipes_on_the_page_can_be_pasted(text: str, tmp_path: Path, monkeypatc
     for name in recipe.judge.ensemble:
         if not name.startswith("python:"):
             judge = make_judge(name, NOTHING, recipe)
-            assert isinstance(judge, LanguageModelJudge)
+            assert isinstance(judge, LanguageModelJudge | ThinkingJudge)
             assert judge.name == name
 
 

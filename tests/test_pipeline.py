@@ -16,7 +16,7 @@ from zelo.collections.beir import read_corpus, write_beir
 from zelo.collections.synthetic import Synthetic
 from zelo.collections.trec import read_run
 from zelo.errors import InputError, RecipeError, WorkspaceError, ZeloError
-from zelo.pipeline import DIRECT, LINES, Stage
+from zelo.pipeline import DIRECT, LINES, Stage, refined
 from zelo.recipe import Recipe, from_dict, to_dict
 from zelo.runner import run, status
 from zelo.types import Query, ScoredDoc
@@ -56,7 +56,7 @@ class TestShape:
         assert len({stage.name for stage in line}) == len(line)
 
     def test_every_artifact_has_a_writer(self) -> None:
-        assert {artifact for line in LINES.values() for stage in line for artifact in stage.writes} == set(ARTIFACTS)
+        assert {artifact for line in LINES.values() for stage in (*line, *refined(line)) for artifact in stage.writes} == set(ARTIFACTS)
 
     def test_artifacts_lie_apart(self) -> None:
         paths = [Path(a.path) for a in ARTIFACTS.values()]

@@ -82,6 +82,15 @@ def test_batches_and_padding_change_nothing(root: Path) -> None:
     assert np.ptp(one_by_one) > 1e-2  # the documents do differ
 
 
+def test_requests_that_share_passes_score_alike(root: Path, tmp_path: Path) -> None:
+    requests = [(QUERY, DOCUMENTS), ("other", []), ("another question", DOCUMENTS[::-1]), (QUERY, DOCUMENTS[:1])]
+    for reranker in (load_reranker(root / "plain"), load_reranker(write_tiny_bert(tmp_path / "bert", ["a", "word", "lines"]))):
+        together = reranker.score_many(requests)  # type: ignore[attr-defined]
+        assert [len(scores) for scores in together] == [len(documents) for _, documents in requests]
+        for (query, documents), scores in zip(requests, together, strict=True):
+            np.testing.assert_allclose(scores, reranker.score(query, documents), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["merged", "classifier"])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_one_score_everywhere(root: Path, name: str, library: Any) -> None:

@@ -30,9 +30,9 @@ class Counting(Encoder):
         self.__dict__.update(encoder.__dict__)
         self.calls: list[tuple[list[str], bool]] = []
 
-    def encode(self, texts, *, tokens=False, progress=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def encode(self, texts, *, tokens=False, progress=None, alone=False):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         self.calls.append((list(texts), tokens))
-        return super().encode(texts, tokens=tokens, progress=progress)
+        return super().encode(texts, tokens=tokens, progress=progress, alone=alone)
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,38 @@ def test_the_bank_encodes_only_what_is_missing(tiny: Encoder) -> None:
     assert counting.calls[1:] == [(sorted(set(pooled_only)), True)]
     assert bank.tokens(pooled_only[0]).shape[1] == tiny.dim
     assert len(counting.calls) == 2
+
+
+def test_the_bank_forgets_what_was_not_needed_for_longest(tiny: Encoder) -> None:
+    stored, first, second = sentences(2, 1), sentences(3, 5), sentences(3, 6)
+    counting = Counting(tiny)
+    bank = VectorBank(counting, [(stored, tiny.encode(stored, tokens=True))])
+    bank.prepare([*stored, *first, *second], tokens=True)
+    before = {text: bank.tokens(text).copy() for text in first}
+    bank.prepare(first, tokens=True)  # needed again: now the others are the oldest
+    bank.trim(sum(bank._encoded[text].size for text in first))
+    assert set(bank._encoded) == set(first)
+    counting.calls.clear()
+    for text in (*stored, *first):
+        bank.tokens(text)
+    assert counting.calls == []
+    bank.tokens(second[0])
+    assert counting.calls == [([second[0]], True)]
+    bank.trim(0)
+    assert bank._bytes == 0
+    for text in first:
+        np.testing.assert_array_equal(bank.tokens(text), before[text])
+
+
+def test_what_a_text_is_does_not_depend_on_the_order_of_asking(tiny: Encoder) -> None:
+    """A store without token vectors: its pooled ones stay, also after the tokens were encoded."""
+    texts = sentences(6, 7)
+    marked = tiny.encode(texts)
+    marked.pooled[:] = np.roll(marked.pooled, 1, axis=1)
+    bank = VectorBank(tiny, [(texts, marked)])
+    before = [bank.pooled(text).copy() for text in texts]
+    bank.prepare(texts, tokens=True)
+    np.testing.assert_array_equal(before, [bank.pooled(text) for text in texts])
 
 
 def test_the_bank_gives_each_text_its_own_vectors(tiny: Encoder) -> None:

@@ -58,7 +58,7 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact(
             "pairs",
             "pairs/tournament.parquet",
-            "the pairs to judge, and the Hamiltonian cycle each belongs to",
+            "the pairs to judge, and the Hamiltonian cycle each belongs to (-1: a refine round added it)",
             {**_PAIR, "shown_first": "string", "cycle": "int16"},
         ),
         Artifact(
@@ -164,6 +164,22 @@ ARTIFACTS: dict[str, Artifact] = {
             "metrics",
             "report/metrics.jsonl",
             "one object per line: system, measure, split, value, low, high, queries, baseline, p_value, difference and its interval",
+        ),
+        Artifact(
+            "failures",
+            "refine/failures.parquet",
+            "documents that should be on top and the ones ranked just above them, of all rounds so far (refine round)",
+            {**_DOC, "above": "string", "rank": "int32", "reference": "string", "round": "int32"},
+        ),
+        Artifact(
+            "before",
+            "refine/before.jsonl",
+            "one object per earlier round: failures, pairs added, dollars spent so far, and its student's values (refine round)",
+        ),
+        Artifact(
+            "refinement",
+            "report/refinement.jsonl",
+            "one object per measure and round: value, interval, difference to the round before, p value (refine round)",
         ),
         Artifact(
             "per_query",

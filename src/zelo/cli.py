@@ -13,7 +13,18 @@ import threading
 import click
 
 from zelo import __version__
-from zelo.commands import judging, models, using, working
+from zelo.commands import (
+    comparing,
+    judging,
+    models,
+    reasoning,
+    reasoning_teaching,
+    reasoning_writing,
+    refining,
+    serving,
+    using,
+    working,
+)
 from zelo.commands.base import interrupted
 from zelo.errors import ZeloError
 
@@ -40,19 +51,40 @@ for _command in (
     using.show,
     using.rerank,
     using.scores,
+    refining.refine,
+    reasoning.reasoning,
+    serving.serve,
+    comparing.evaluate,
+    comparing.latency,
     models.export_model,
     models.verify,
     models.log,
 ):
     cli.add_command(_command)
 
+for _command in (
+    reasoning.import_command,
+    reasoning_writing.sample,
+    reasoning.verify,
+    reasoning_writing.edit,
+    reasoning.checkout,
+    reasoning.checkin,
+    reasoning.analyze,
+    reasoning_teaching.rate,
+    reasoning_teaching.select,
+    reasoning_teaching.export,
+    reasoning_teaching.tune,
+    reasoning.grade,
+):
+    reasoning.reasoning.add_command(_command)
+
 
 def add_stages() -> None:
     """Add a command for every stage that has none of its own."""
-    from zelo.pipeline import LINES
+    from zelo.pipeline import LINES, refined
 
     for line in LINES.values():
-        for stage in line:
+        for stage in (*line, *refined(line)):
             if stage.name not in cli.commands:
                 cli.add_command(working.stage_command(stage.name, stage.summary))
 

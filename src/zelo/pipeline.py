@@ -1,15 +1,15 @@
 """The system on one screen: the stages in order, with what each reads and writes. runner.py runs them.
 
 Two lines: `DIRECT` (the judges play the tournament) and `DISTILLED` (the judges teach a pairwise model on few pairs, and
-that model, a judge like any other, plays it; the paper's line). The command line, the manifest, `zelo status` and the table
-in the README are made from these tuples.
+that model, a judge like any other, plays it; the paper's line). A refine round is one of them with two stages more. The command
+line, the manifest, `zelo status` and the table in the README are made from these tuples.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zelo.artifacts import ARTIFACTS
@@ -208,10 +208,43 @@ DISTILLED = (
 
 LINES: dict[str, tuple[Stage, ...]] = {"direct": DIRECT, "distilled": DISTILLED}
 
+FAILURES = Stage(
+    "failures",
+    "what the parent's model ranks too low",
+    ("corpus", "queries", "splits", "vectors", "candidates"),
+    ("failures", "before"),
+    ("refine", "rank.depth"),
+    1,
+    True,
+)
+"""Between `retrieve` and `pair` in a workspace that `zelo refine` made; the only stage that reads another workspace."""
+COMPARE = Stage(
+    "compare",
+    "the rounds side by side",
+    ("failures", "before", "per_query"),
+    ("refinement",),
+    ("evaluate.measures", "evaluate.resamples", "seed"),
+)
+"""After `evaluate` there. It reads the opinion of the pairs that were added, too: preferences, or lessons in the distilled line."""
+
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:
-    """Return the stages of the recipe's line."""
-    return LINES[recipe.line]
+    """Return the stages of the recipe's line; in a refine round with two more, and with failures among the pairs."""
+    return refined(LINES[recipe.line]) if recipe.refine.parent else LINES[recipe.line]
+
+
+def refined(line: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Return the stages of a refine round of a line."""
+    found: list[Stage] = []
+    for stage in line:
+        if stage.name == "pair":
+            found += [FAILURES, replace(stage, reads=(*stage.reads, "failures"))]
+        elif stage.name == "evaluate":
+            opinion = next(s.writes[0] for s in line if s.name == "pool")
+            found += [stage, replace(COMPARE, reads=(*COMPARE.reads, opinion))]
+        else:
+            found.append(stage)
+    return tuple(found)
 
 
 def select(recipe: Recipe, start: str | None = None, stop: str | None = None) -> tuple[Stage, ...]:

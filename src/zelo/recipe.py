@@ -91,6 +91,7 @@ class Model:
     concurrency: int = parameter(32, "most calls at once", least=1, most=4096)
     batch: bool = parameter(False, "ask by the provider's batch service: half the price, answers within a day")
     prompt: str = parameter("", "how it is asked: the name of a prompt, or a file; empty = the one that fits the mode")
+    traces: int = parameter(1, "of a thinking judge: traces per order; more than one needs judge.temperature above 0", least=1, most=1024)
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,9 @@ class Pairwise:
 
     teaching_pairs: int = parameter(1, "random pairs of candidates per training query that the ensemble judges (paper: 1)", least=1)
     base: str = parameter("", "the model that it starts from, a name or a folder; empty = encode.model")
-    family: Literal["auto", "encoder", "language_model"] = parameter("auto", "of the base; auto = as its config.json says")
+    family: Literal["auto", "encoder", "late_interaction", "language_model"] = parameter(
+        "auto", "auto = encoder or language_model, as the base's config.json says; late_interaction = an encoder reads the texts apart"
+    )
     epochs: int = parameter(3, "passes over the teaching pairs; the order of documents is drawn anew in each", least=1)
     learning_rate: float = parameter(1e-4, "peak learning rate", least=1e-8, most=1.0)
     batch_size: int = parameter(32, "pairs per step", least=1)
@@ -232,11 +235,34 @@ class Rank:
 
 
 @dataclass(frozen=True)
+class System:
+    """What a remote system costs, for the table of `zelo evaluate --system`, and how many calls it may get at once."""
+
+    token_price: float = parameter(0.0, "US dollars per million tokens, as the service counts them; 0 = unknown or free", least=0.0)
+    search_price: float = parameter(0.0, "US dollars per thousand searches, where a service bills those; 0 = unknown or free", least=0.0)
+    concurrency: int = parameter(4, "most calls at once", least=1, most=4096)
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """What is measured, against human labels that no earlier stage has seen."""
 
     measures: tuple[str, ...] = parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
     resamples: int = parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
+    systems: Mapping[str, System] = parameter({}, 'one table per remote system: [evaluate.systems."cohere:MODEL"]')
+
+
+@dataclass(frozen=True)
+class Refine:
+    """A further round in a workspace of its own, made by `zelo refine`: what the parent's model ranks low (paper section 5.6)."""
+
+    parent: str = parameter("", "the workspace that this one goes on from; empty = this is a first round")
+    reference: Literal["auto", "labels", "production", "scores"] = parameter(
+        "auto", "the document that should be on top: auto = production where the file has it, else labels; without both scores"
+    )
+    production: str = parameter("", "what was shown or clicked: a TREC run, or JSON Lines of query_id or query, doc_id, and score or not")
+    threshold: int = parameter(0, "a reference document ranked below this place is a failure; 0 = chosen by share", least=0)
+    share: float = parameter(0.2, "choose the smallest threshold with at most this share of failures", least=0.0, most=1.0)
 
 
 @dataclass(frozen=True)
@@ -265,6 +291,7 @@ class Recipe:
     train: Train = field(default_factory=Train)
     rank: Rank = field(default_factory=Rank)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    refine: Refine = field(default_factory=Refine)
     report: Report = field(default_factory=Report)
 
     def with_settings(self, settings: Mapping[str, str]) -> Recipe:

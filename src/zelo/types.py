@@ -11,6 +11,8 @@ from typing import Literal
 Side = Literal["a", "b"]
 Status = Literal["ok", "failed", "refused", "truncated", "unparsable"]
 Link = Literal["probit", "logit"]
+Task = Literal["math", "judging"]
+Finish = Literal["stop", "length", "refusal", "filter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +148,73 @@ class Target:
     query_id: str
     doc_id: str
     target: float
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with an answer that can be checked: of mathematics, or which of two texts is better.
+
+    Attributes:
+        problem_id: unique in its file, without white space.
+        prompt: what is asked, without instructions on how to answer.
+        answer: the right one: a number or expression (math), or "A", "B" or "tie" (judging, A being the text shown first); "" = not known.
+        task: which verifier checks answers.
+        subject: a topic, "" = not known.
+        level: difficulty as its source states it, from 1; 0 = not stated.
+        solution: a worked solution of its source; may be "".
+        group: names what several problems are about: both orders of one pair. "" = the problem alone.
+        swapped: whether it shows the group's pair in the other order.
+    """
+
+    problem_id: str
+    prompt: str
+    answer: str
+    task: Task = "math"
+    subject: str = ""
+    level: int = 0
+    solution: str = ""
+    group: str = ""
+    swapped: bool = False
+
+    @property
+    def group_id(self) -> str:
+        """The group, or the problem where it has none."""
+        return self.group or self.problem_id
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One worked reasoning about a problem.
+
+    Attributes:
+        problem_id: what it is about.
+        source: who wrote it: a model with its prompt, or people.
+        sample: which of the source's traces about the problem, from 0.
+        reasoning: all that was written, the conclusion included.
+        stage: how often it was edited, from 1 = as it came.
+        answer: what it concludes, as read from it; "" = nothing.
+        correct: whether that is right; None = not verified, or the right answer is not known.
+        finish: "stop", or why it is not whole: out of tokens, refused by the model or by the provider's filter.
+        prompt_id: name and digest of the prompt; "" = none is known.
+        tokens: written, as billed; 0 = not known.
+        cost: US dollars.
+        note: what is to be known about it: the remark of a verifier, or of an editor.
+    """
+
+    problem_id: str
+    source: str
+    sample: int
+    reasoning: str
+    stage: int = 1
+    answer: str = ""
+    correct: bool | None = None
+    finish: Finish = "stop"
+    prompt_id: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+    note: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What names a trace in every stage: problem, source and number of the sample."""
+        return self.problem_id, self.source, self.sample

@@ -150,6 +150,27 @@ class Workspace:
         self._entries[entry.stage] = entry
         return entry
 
+    def adopt(self, other: Workspace, stage: str) -> None:
+        """Take over a finished stage of another workspace: its artifacts, linked where the file system can, and its manifest line.
+
+        Artifacts are replaced as a whole and never changed, so the two workspaces may share the bytes.
+
+        Raises:
+            WorkspaceError: the stage has not run there.
+        """
+        entry = other.entry(stage)
+        if entry is None:
+            raise WorkspaceError(f"stage {stage} has not run", where=str(other.root), remedy=f"`zelo run {other.root}`")
+        for artifact in entry.writes:
+            source, target = other.path(artifact), self.path(artifact)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, copy_function=_link)
+            else:
+                _link(str(source), str(target))
+        self._append(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+        self._entries[stage] = entry
+
     def _append(self, line: str) -> None:
         with (self.root / "manifest.jsonl").open("ab+") as manifest:
             manifest.seek(0)
@@ -166,15 +187,7 @@ class Workspace:
         Raises:
             WorkspaceError: another process holds it, or the folder is not writable.
         """
-        import fcntl
-
-        with writable(self.root):
-            handle = (self.root / ".lock").open("a")
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise WorkspaceError("another process is working here", where=str(self.root), remedy="wait for it to end") from error
+        with locked(self.root):
             self._entries = self._read_manifest()  # another process may have finished stages since we opened it
             shutil.rmtree(self.root / PARTIAL, ignore_errors=True)  # of a process that was killed
             yield
@@ -192,6 +205,25 @@ class Workspace:
                     raise WorkspaceError(f"not a manifest line ({error})", where=f"{path}:{number}", remedy=remedy) from error
                 entries[entry.stage] = entry
         return entries
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold a folder for one process.
+
+    Raises:
+        WorkspaceError: another process holds it, or the folder is not writable.
+    """
+    import fcntl
+
+    with writable(root):
+        handle = (root / ".lock").open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkspaceError("another process is working here", where=str(root), remedy="wait for it to end") from error
+        yield
 
 
 def fingerprint(stage: str, version: int, parameters: Mapping[str, Any], reads: Mapping[str, str]) -> str:
@@ -213,6 +245,13 @@ def writable(root: Path) -> Iterator[None]:
             what = f"cannot be written to ({error.strerror or 'no space left'})"
             raise WorkspaceError(what, where=str(error.filename or root), remedy="free some space and run again") from error
         raise
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)  # with its time, which is part of what says that it is unchanged
 
 
 def _files(path: Path) -> list[Path]:

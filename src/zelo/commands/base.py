@@ -66,6 +66,11 @@ def _print_result(workspace: Workspace) -> None:
     from zelo.report.summary import print_summary
 
     print_summary(workspace)
+    if workspace.recipe.refine.parent and workspace.path("refinement").exists():
+        from zelo.report.rounds import round_lines
+
+        for text in round_lines(workspace.path("refinement")):
+            click.echo(text)
     click.echo(f"report: {workspace.path('report')}")
 
 
@@ -133,7 +138,13 @@ def changed(recipe: Recipe, settings: tuple[str, ...], collection: str | None = 
     )
     models = {name: replace(model, prompt=_absolute(model.prompt)) for name, model in recipe.judge.models.items()}
     judge = replace(recipe.judge, models=models)
-    return replace(recipe, ingest=ingest, encode=encode, retrieve=retrieve, judge=judge, train=train)
+    pairwise = replace(recipe.pairwise, base=_absolute(recipe.pairwise.base))
+    refine = replace(
+        recipe.refine,
+        parent=os.path.abspath(recipe.refine.parent) if recipe.refine.parent else "",
+        production=os.path.abspath(recipe.refine.production) if recipe.refine.production else "",
+    )
+    return replace(recipe, ingest=ingest, encode=encode, retrieve=retrieve, judge=judge, pairwise=pairwise, train=train, refine=refine)
 
 
 def _absolute(name: str) -> str:

@@ -37,13 +37,14 @@ def show(workspace: Path, query: str, document: str | None) -> None:
 def rerank(model: Path, query: str, top: int | None, documents: Any) -> None:
     """Score documents with a trained model, best first: one JSON object per line.
 
-    DOCUMENTS is a file or standard input, one document per line: JSON with "text" (and "_id", "title"), or plain text.
+    MODEL is a model folder, or a workspace: its own texts then get exactly the scores of its rankings. DOCUMENTS is a file or
+    standard input, one document per line: JSON with "text" (and "_id", "title"), or plain text.
     """
-    from zelo.rerankers import load_reranker
+    from zelo.serve.loading import load_served
 
     if not query.strip():
         raise InputError("the query is empty", remedy="give --query a question")
-    reranker = load_reranker(model)
+    reranker = load_served(model).reranker
     try:
         rows = [_document(line, f"{documents.name}:{number}") for number, line in enumerate(documents, 1) if line.strip()]
     except UnicodeDecodeError as error:

@@ -32,6 +32,39 @@ def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 
     return float(low), float(high)
 
 
+def block_bootstrap_quantiles(
+    values: ArrayLike, levels: ArrayLike, confidence: float = 0.95, resamples: int = 2000, *, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Return percentile bootstrap intervals of quantiles of a series whose neighbors are alike, such as waiting times in a queue.
+
+    Blocks of about the cube root of n neighbors are resampled (moving blocks on a circle, Politis and Romano 1992): single values
+    would make a series of dependent ones look surer than it is.
+
+    Args:
+        values: the series in its order [n], n >= 1.
+        levels: quantiles in [0, 1], [k].
+        confidence: share of the resampled quantiles inside, in (0, 1).
+        resamples: >= 1.
+        rng: source of randomness.
+
+    Returns:
+        Lower and upper ends, [k] each.
+
+    Raises:
+        InputError: no values, or values that are not finite.
+    """
+    series = _finite(values, "values")
+    length = max(1, round(series.size ** (1 / 3)))
+    blocks = -(-series.size // length)
+    found = []
+    for rows in _chunks(resamples, blocks * length):
+        starts = rng.integers(series.size, size=(rows, blocks, 1))
+        places = (starts + np.arange(length)) % series.size
+        found.append(np.quantile(series[places.reshape(rows, -1)[:, : series.size]], np.asarray(levels, np.float64), axis=1))
+    low, high = np.quantile(np.concatenate(found, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return low, high
+
+
 def paired_randomization_test(a: ArrayLike, b: ArrayLike, resamples: int = 10_000, *, rng: np.random.Generator) -> float:
     """Return the two-sided p value of "systems a and b have the same mean" (Fisher's test; Smucker, Allan and Carterette, CIKM 2007).
 

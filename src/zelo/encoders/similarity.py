@@ -6,8 +6,9 @@ The offline judges compare documents by one signal each; the blend student learn
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,11 @@ from zelo.encoders.transformer import Encoder
 from zelo.encoders.vectors import TextVectors
 
 FloatArray = NDArray[np.float64]
+
+KEPT_BYTES = 2**26
+"""Of the vectors of texts that came with requests: 64 MB, some hundred passages; what a server trims a bank to."""
+
+_KEPT_CHARS = 2**24  # of the texts whose term counts are kept: some 200 MB
 
 
 class Similarity(Protocol):
@@ -73,6 +79,7 @@ class LexicalSimilarity:
         self._k1, self._b = k1, b
         self._analyze = LexicalAnalyzer(statistics.language)
         self._counts: dict[str, tuple[Counter[str], float]] = {}
+        self._held = 0  # characters of the texts in it
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
         """Return BM25 divided by its supremum for this query, in [0, 1); 0 for all if the query has no terms."""
@@ -91,52 +98,99 @@ class LexicalSimilarity:
         if text not in self._counts:
             terms = self._analyze(text)
             norm = self._k1 * (1 - self._b + self._b * len(terms) / max(self.statistics.mean_length, 1e-9))
+            if self._held > _KEPT_CHARS:  # a server sees new texts for ever
+                self._counts.clear()
+                self._held = 0
             self._counts[text] = Counter(terms), norm
+            self._held += len(text)
         return self._counts[text]
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """The vectors of one text that no store has."""
+
+    vectors: TextVectors
+    size: int  # bytes
 
 
 class VectorBank:
     """Vectors by text: stored ones where there are any, the encoder's otherwise.
 
-    Texts that no store holds are encoded when `prepare` or a similarity first sees them, and kept.
+    Texts that no store holds are encoded when `prepare` or a similarity first sees them, each as if it were alone, and kept:
+    what a text's vectors are depends on neither other texts nor the order in which they come.
     """
 
     def __init__(self, encoder: Encoder, stores: Sequence[tuple[Sequence[str], TextVectors]] = ()) -> None:
         """Use an encoder and stores, each the texts of its rows and their vectors (made by the same encoder)."""
         self.encoder = encoder
-        self._places: dict[str, tuple[TextVectors, int]] = {}
+        self._pooled: dict[str, tuple[TextVectors, int]] = {}
+        self._tokens: dict[str, tuple[TextVectors, int]] = {}
         for texts, vectors in stores:
-            self._add(texts, vectors)
+            for i, text in enumerate(texts):
+                self._pooled.setdefault(text, (vectors, i))
+                if vectors.tokens is not None:
+                    self._tokens.setdefault(text, (vectors, i))
+        self._encoded: OrderedDict[str, _Encoded] = OrderedDict()  # the one that was needed last is last
+        self._bytes = 0
 
     def prepare(self, texts: Iterable[str], *, tokens: bool) -> None:
         """Encode the texts that no store holds, in one go."""
-        missing = sorted({t for t in texts if t not in self._places or (tokens and self._places[t][0].tokens is None)})
+        missing = set()
+        for text in set(texts):
+            if text in (self._tokens if tokens else self._pooled):
+                continue
+            found = self._encoded.get(text)
+            if found is None or (tokens and found.vectors.tokens is None):
+                missing.add(text)
+            else:
+                self._encoded.move_to_end(text)
         if missing:
-            self._add(missing, self.encoder.encode(missing, tokens=tokens))
+            order = sorted(missing)
+            vectors = self.encoder.encode(order, tokens=tokens, alone=True)
+            for i, text in enumerate(order):
+                self._keep(text, _only(vectors, i))
+
+    def trim(self, most: int) -> None:
+        """Forget what was encoded and not needed for longest, until at most so many bytes are held; stores are not counted."""
+        while self._bytes > most and self._encoded:
+            _, dropped = self._encoded.popitem(last=False)
+            self._bytes -= dropped.size
 
     def pooled(self, text: str) -> NDArray[np.float32]:
         """Return the text's vector, float32 [dim], of unit length."""
-        self.prepare([text], tokens=False)
-        vectors, i = self._places[text]
+        vectors, i = self._place(text, self._pooled, tokens=False)
         row: NDArray[np.float32] = vectors.pooled[i]
         return row
 
     def token_ids(self, text: str) -> NDArray[np.int32]:
         """Return the text's token ids, special tokens included."""
-        self.prepare([text], tokens=False)
-        vectors, i = self._places[text]
+        vectors, i = self._place(text, self._pooled, tokens=False)
         return vectors.ids_of(i)
 
     def tokens(self, text: str) -> NDArray[np.float16]:
         """Return the text's token vectors, float16 [tokens, dim], rows of unit length."""
-        self.prepare([text], tokens=True)
-        vectors, i = self._places[text]
+        vectors, i = self._place(text, self._tokens, tokens=True)
         return vectors.tokens_of(i)
 
-    def _add(self, texts: Sequence[str], vectors: TextVectors) -> None:
-        for i, text in enumerate(texts):
-            if text not in self._places or (self._places[text][0].tokens is None and vectors.tokens is not None):
-                self._places[text] = (vectors, i)
+    def _place(self, text: str, stored: Mapping[str, tuple[TextVectors, int]], *, tokens: bool) -> tuple[TextVectors, int]:
+        if text not in stored:
+            self.prepare([text], tokens=tokens)
+            return self._encoded[text].vectors, 0
+        return stored[text]
+
+    def _keep(self, text: str, vectors: TextVectors) -> None:
+        before = self._encoded.pop(text, None)
+        arrays = (vectors.pooled, vectors.tokens, vectors.offsets, vectors.token_ids)
+        self._encoded[text] = found = _Encoded(vectors, len(text) + sum(a.nbytes for a in arrays if a is not None))
+        self._bytes += found.size - (before.size if before else 0)
+
+
+def _only(vectors: TextVectors, i: int) -> TextVectors:
+    """Return a copy of one text's vectors: a view would keep all the others in memory."""
+    tokens = None if vectors.tokens is None else vectors.tokens_of(i).copy()
+    ids = vectors.ids_of(i).copy()
+    return TextVectors(vectors.pooled[i : i + 1].copy(), tokens, np.array([0, len(ids)], np.int64), ids)
 
 
 class DenseSimilarity:

@@ -149,6 +149,7 @@ FORMS: Mapping[str, str] = {
     "openrouter:MODEL": "any model that OpenRouter has, key in OPENROUTER_API_KEY",
     "http://localhost:8080/v1#MODEL": "any server that speaks OpenAI's chat completions: llama.cpp, vLLM, SGLang, Ollama, ...",
     "https://HOST/v1#MODEL": "the same elsewhere, key in ZELO_API_KEY (Azure: AZURE_OPENAI_API_KEY)",
+    "thinking:openai:MODEL": "any of the above, or local:FOLDER, that reasons at length: mean over traces and both orders",
     "python:MODULE:FUNCTION": "a judge of your own: a function that is given the recipe and returns it",
 }
 """Forms of names of judges that go by something outside: language models, and Python."""
@@ -177,6 +178,15 @@ def known_judge(name: str, recipe: Recipe | None = None) -> str:
         return name
     from zelo.language_models.names import is_model_name, parse_name
 
+    if kind == "thinking" and colon:
+        _, _, model = name.partition(":")
+        if not model.startswith("local:"):
+            parse_name(model)
+        if recipe is not None:
+            from zelo.judges.thinking import thinking_prompt
+
+            thinking_prompt(name, recipe)
+        return name
     if colon and is_model_name(name):
         parse_name(name)
         if recipe is not None:
@@ -195,7 +205,8 @@ def lacks_price(name: str, recipe: Recipe) -> bool:
     from zelo.language_models.names import is_model_name, parse_name
     from zelo.language_models.transport import loopback
 
-    if not is_model_name(name) or loopback(urlsplit(parse_name(name).base).hostname or ""):
+    asked = name.removeprefix("thinking:")
+    if not is_model_name(asked) or loopback(urlsplit(parse_name(asked).base).hostname or ""):
         return False
     model = recipe.judge.models.get(name)
     return model is None or not (model.input_price and model.output_price)
@@ -220,6 +231,10 @@ def make_judge(name: str, materials: Materials, recipe: Recipe | None = None) ->
     recipe = Recipe() if recipe is None else recipe
     if name.startswith("python:"):
         return _own(name, recipe)
+    if name.startswith("thinking:"):
+        from zelo.judges.thinking import thinking_judge
+
+        return thinking_judge(name, recipe)
     from zelo.judges.llm import language_model
 
     return language_model(name, recipe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,14 @@ class History:
     seconds: float = 0.0
     seconds_error: float = 0.0
     dollars: float = 0.0
+
+
+def dollars_spent(path: Path) -> float:
+    """Return what all attempts in a journal that nobody is writing have cost, in US dollars; nothing is left beside the file."""
+    if not path.is_file():
+        return 0.0
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as database:
+        return float(database.execute("SELECT COALESCE(SUM(cost), 0) FROM attempts").fetchone()[0])
 
 
 class Known:

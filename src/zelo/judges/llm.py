@@ -264,4 +264,11 @@ def asked_with(recipe: Recipe) -> dict[str, str]:
             found[f"prompt of {name}"] = ""
         else:
             found[f"prompt of {name}"] = f"{within.digest} {across.digest if across else ''}".strip()
+    for name in (n for n in recipe.judge.ensemble if n.startswith("thinking:")):
+        from zelo.judges.thinking import thinking_prompt
+
+        try:
+            found[f"prompt of {name}"] = thinking_prompt(name, recipe).name
+        except InputError:
+            found[f"prompt of {name}"] = ""
     return found

@@ -26,12 +26,23 @@ def in_a_loop(make: Callable[[], Coroutine[None, None, T]]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(make())
+        return _run(make)
     else:
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(lambda: asyncio.run(make())).result()
+            return pool.submit(_run, make).result()
     finally:
         gc.set_threshold(*collected)
+
+
+def _run(make: Callable[[], Coroutine[None, None, T]]) -> T:
+    try:
+        import uvloop
+
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop  # 6 % less per judgment
+    except ImportError:  # it does not exist for Windows
+        loop_factory = None
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(make())
 
 
 @contextlib.contextmanager

@@ -49,6 +49,8 @@ class AnthropicMessages(Adapter):
         texts = [text for role, text in request.messages if role == "user"]
         body: dict[str, Any] = {"model": self.model, "max_tokens": request.max_output_tokens}
         body["messages"] = [{"role": "user", "content": [_block(text, place == len(texts) - 2) for place, text in enumerate(texts)]}]
+        if request.prefix.rstrip():  # blanks at its end are an error
+            body["messages"].append({"role": "assistant", "content": request.prefix.rstrip()})
         if system:
             body["system"] = [self.fixed(text, partial(_block, text, text is system[-1]), text is system[-1]) for text in system]
         if request.temperature is not None and dialect.temperature:

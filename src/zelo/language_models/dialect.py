@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from zelo.language_models.failures import Refusal
 from zelo.language_models.protocol import Request, Role, UnsupportedOutput
@@ -43,6 +43,8 @@ class Dialect:
         schemas: how many ways there are.
         system: whether it takes a system message.
         most_logprobs: most log probabilities it gives, None if it did not say.
+        continues: how it goes on with a begun answer: "flags" (vLLM's parameters, which llama.cpp and SGLang know too), "message" (by
+            itself), "" = it cannot.
     """
 
     token_limit: str = "max_tokens"
@@ -52,6 +54,7 @@ class Dialect:
     schemas: int = 1
     system: bool = True
     most_logprobs: int | None = None
+    continues: Literal["flags", "message", ""] = "message"
 
 
 def adapted(dialect: Dialect, request: Request, said: Refusal) -> Dialect | None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from zelo.errors import RetryError
 from zelo.language_models.adapter import Adapter
 from zelo.language_models.dialect import Dialect, count, likeliest, whole, without_bounds, word
-from zelo.language_models.protocol import Finish, Reply, Request
+from zelo.language_models.protocol import Finish, Reply, Request, UnsupportedOutput
 
 FINISH: dict[object, Finish] = {"STOP": "stop", "FINISH_REASON_UNSPECIFIED": "stop", None: "stop", "MAX_TOKENS": "length"}
 """Every other reason is a filter: SAFETY, RECITATION, BLOCKLIST, PROHIBITED_CONTENT, SPII, LANGUAGE, OTHER, ..."""
@@ -35,7 +35,13 @@ class GeminiContent(Adapter):
         return f"models/{quote(self.model.removeprefix('models/'), safe='')}:generateContent"
 
     def payload(self, request: Request, dialect: Dialect | None = None) -> dict[str, Any]:
-        """Return the body of a request."""
+        """Return the body of a request.
+
+        Raises:
+            UnsupportedOutput: the answer is to begin with something: the API does not go on from there.
+        """
+        if request.prefix:
+            raise UnsupportedOutput("the API does not go on with a begun answer", where=self.name)
         dialect = dialect or self.dialect
         system: list[dict[str, Any]] = [self.fixed(text, partial(_part, text)) for role, text in request.messages if role == "system"]
         texts = [_part(text) for role, text in request.messages if role == "user"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from zelo.errors import JudgeError, RecipeError
@@ -14,7 +15,7 @@ from zelo.language_models.batch_openai import OpenAIBatches
 from zelo.language_models.dialect import Dialect
 from zelo.language_models.gemini import GeminiContent
 from zelo.language_models.openai import OpenAIChat
-from zelo.language_models.protocol import BatchModel, LanguageModel
+from zelo.language_models.protocol import BatchModel, LanguageModel, Reply, Request
 from zelo.language_models.transport import Transport, loopback
 
 ALLOW_HTTP = "ZELO_ALLOW_HTTP"
@@ -81,11 +82,11 @@ def parse_name(name: str, base: str | None = None) -> Address:
         raise RecipeError(f"no language model {name!r}", where="judge", remedy=f"forms: {FORMS}")
     if not address.model.strip():
         raise RecipeError(f"{name!r} names no model", where="judge", remedy=f"forms: {FORMS}")
-    _check(address.base)
+    check_address(address.base)
     return address
 
 
-def _check(base: str) -> None:
+def check_address(base: str) -> None:
     """Refuse addresses that would show a key."""
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -128,7 +129,10 @@ def _open(name: str, timeout: float, base: str | None) -> Adapter:
         return GeminiContent(name, address.model, address.base, transport)
     # OpenAI's own models take `max_completion_tokens`, the reasoning ones nothing else; most other servers know only the older name.
     limit = "max_completion_tokens" if address.provider in ("openai", "azure") else "max_tokens"
-    return OpenAIChat(name, address.model, address.base, transport, Dialect(token_limit=limit))
+    continues: Literal["flags", "message", ""] = ""  # OpenAI takes an answer that was begun for one that is finished
+    if address.provider in ("compatible", "openrouter"):
+        continues = "flags" if address.provider == "compatible" else "message"
+    return OpenAIChat(name, address.model, address.base, transport, Dialect(token_limit=limit, continues=continues))
 
 
 def open_model(name: str, *, timeout: float = 120.0, base: str | None = None) -> LanguageModel:
@@ -146,6 +150,20 @@ def open_model(name: str, *, timeout: float = 120.0, base: str | None = None) ->
         MissingExtraError: aiohttp is not installed (when first asked).
     """
     return _open(name, timeout, base)
+
+
+@dataclass
+class Unopened:
+    """Stands for a model that nobody asks: estimates and prompt ids need neither a key nor a connection."""
+
+    name: str
+
+    async def complete(self, request: Request) -> Reply:
+        """Refuse."""
+        raise JudgeError("a plan asks nothing", where=self.name)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
 
 
 def open_batches(name: str, *, timeout: float = 120.0, base: str | None = None) -> BatchModel:

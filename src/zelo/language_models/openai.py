@@ -10,7 +10,7 @@ from zelo.errors import JudgeError, RetryError
 from zelo.language_models.adapter import Adapter
 from zelo.language_models.dialect import Dialect, count, likeliest, merged, whole, without_bounds, word
 from zelo.language_models.failures import Refusal, failure
-from zelo.language_models.protocol import Finish, Reply, Request
+from zelo.language_models.protocol import Finish, Reply, Request, UnsupportedOutput
 
 FINISH: dict[object, Finish] = {"length": "length", "max_tokens": "length", "content_filter": "filter", "refusal": "refusal"}
 """Of `finish_reason`; every other word is a whole answer, unless it is in `BROKEN`."""
@@ -28,13 +28,20 @@ class OpenAIChat(Adapter):
         return "chat/completions"
 
     def payload(self, request: Request, dialect: Dialect | None = None) -> dict[str, Any]:
-        """Return the body of a request."""
+        """Return the body of a request.
+
+        Raises:
+            UnsupportedOutput: the server does not go on with a begun answer.
+        """
         dialect = dialect or self.dialect
         messages = [
             self.fixed(text, partial(_message, role, text)) if role == "system" else _message(role, text)
             for role, text in merged(request.messages, system=dialect.system)
         ]
         body: dict[str, Any] = {"model": self.model, "messages": messages, dialect.token_limit: request.max_output_tokens}
+        if request.prefix:
+            body |= self._begun(request.prefix, dialect)
+            body["messages"] = [*messages, {"role": "assistant", "content": request.prefix}]
         if request.temperature is not None and dialect.temperature:
             body["temperature"] = request.temperature
         if request.output == "schema" and request.schema is not None:
@@ -46,6 +53,11 @@ class OpenAIChat(Adapter):
             most = dialect.most_logprobs
             body["top_logprobs"] = request.top_logprobs if most is None else min(request.top_logprobs, most)
         return body
+
+    def _begun(self, prefix: str, dialect: Dialect) -> dict[str, Any]:
+        if not dialect.continues:
+            raise UnsupportedOutput("the API does not go on with a begun answer", where=self.name)
+        return {"continue_final_message": True, "add_generation_prompt": False} if dialect.continues == "flags" else {}
 
     def read(self, body: dict[str, Any], seconds: float = 0.0) -> Reply:
         """Read the body of a reply; see `read_completion`."""

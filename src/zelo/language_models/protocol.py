@@ -24,6 +24,7 @@ class Request:
         schema: JSON schema that the answer must have; used with output "schema".
         output: "schema" asks the server to enforce `schema`, "json" any JSON object, "text" nothing.
         top_logprobs: how many log probabilities of the first token to return; 0 is none.
+        prefix: how the answer begins: the model goes on from there. Some servers repeat it in their reply, some do not.
     """
 
     messages: tuple[tuple[Role, str], ...]
@@ -32,6 +33,7 @@ class Request:
     schema: Mapping[str, object] | None = None
     output: Output = "text"
     top_logprobs: int = 0
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

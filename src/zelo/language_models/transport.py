@@ -105,6 +105,7 @@ class Transport:
         timeout: seconds for a whole call.
         connect: seconds to connect.
         max_body: bytes of a reply.
+        lists: whether a reply may be a JSON list; it comes as {"list": ...}.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Transport:
     timeout: float = 120.0
     connect: float = CONNECT_SECONDS
     max_body: int = MAX_BODY
+    lists: bool = False
     _session: Any = field(default=None, repr=False)
     _loop: Any = field(default=None, repr=False)
     _bytes: Any = field(default=None, repr=False)
@@ -282,6 +284,8 @@ class Transport:
             value = _decode(body.decode("utf-8", "surrogatepass")) if body[:1] == b"{" else json.loads(body)
         except (ValueError, RecursionError) as error:
             raise RetryError(f"{self.name}: the reply is not JSON ({type(error).__name__}, {len(body)} bytes)") from None
+        if self.lists and isinstance(value, list):
+            return {"list": value}
         if not isinstance(value, dict):
             raise RetryError(f"{self.name}: the reply is not a JSON object")
         return value

@@ -78,6 +78,7 @@ class Workload:
         batches: whether its provider has a batch service that zelo uses.
         own_server: whether it runs on this machine.
         remark: what else is to be said; "" is nothing.
+        thinks: whether it writes long traces.
     """
 
     judge: str
@@ -94,6 +95,7 @@ class Workload:
     batches: bool = False
     own_server: bool = False
     remark: str = ""
+    thinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,10 @@ def _tokens(work: Workload, notes: list[str]) -> tuple[Amount | None, Amount | N
     if work.short:
         notes.append(f"tokens read: bytes / 4 of real prompts, ± {percent(spread)}; one token written per call")
         return read, Amount(sample.written, sample.written, sample.written)
+    if work.thinks:
+        about = f"tokens read: bytes / 4 of real prompts, ± {percent(spread)}"
+        notes.append(f"{about}; written: assumed half of judge.max_output_tokens per trace")
+        return read, Amount(sample.written / 2, sample.written / 10, sample.written)
     value, low, high = (min(tokens, sample.written) for tokens in ASSUMED_WRITTEN)
     notes.append(
         f"tokens read: bytes / 4 of real prompts, ± {percent(spread)}; written: assumed {value:g} per answer ({low:g} to {high:g}), "

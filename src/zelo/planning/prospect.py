@@ -25,8 +25,8 @@ from zelo.judges import JUDGES, Comparison, Materials, RemoteJudge, make_judge
 from zelo.judges.journal import digest
 from zelo.judges.known import Known
 from zelo.judges.llm import LanguageModelJudge, prompters
-from zelo.language_models.names import parse_name
-from zelo.language_models.protocol import Reply, Request
+from zelo.judges.thinking import thinking_judge
+from zelo.language_models.names import Unopened, parse_name
 from zelo.language_models.transport import loopback
 from zelo.plain import plain
 from zelo.planning.adaptive import judged_pairs, later_pairs
@@ -80,19 +80,6 @@ class Plan:
     bills: tuple[Bill, ...]
     spent_dollars: float
     notes: tuple[str, ...]
-
-
-class _Unopened:
-    """Stands for a model that nobody asks: estimates and prompt ids need neither a key nor a connection."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    async def complete(self, request: Request) -> Reply:
-        raise JudgeError("a plan asks nothing", where=self.name)
-
-    async def close(self) -> None:
-        """There is nothing to close."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +164,7 @@ def _two(rng: np.random.Generator, doc_ids: Sequence[str]) -> tuple[str, str]:
 def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, judged: bool) -> _Questions:
     pairs = read_pairs(workspace.path(inputs.judged(recipe)))
     adaptive = recipe.pair.design == "adaptive"
-    later = later_pairs(pairs, recipe) if adaptive and not judged else None
+    later = later_pairs(pairs.select(pairs.cycle >= 0), recipe) if adaptive and not judged else None
     more = 0 if later is None else int(later.sum())
     count, sealed = judged_pairs(workspace) if adaptive and judged else (len(pairs) + more, None)
     basis = f"{len(pairs):,} drawn by `pair`, the others at most chosen in rounds" if more else "drawn by `pair`"
@@ -212,15 +199,25 @@ def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
         return Workload(name, "offline", questions.pairs, 0, questions.pairs)
     if name.startswith("python:"):
         return _own(name, workspace, recipe, questions, known)
+    if name.startswith("thinking:"):
+        return _thinking(name, workspace, recipe, questions, known)
     prompter, across = prompters(name, recipe)
     judging = recipe.judge
     temperature, longest = judging.temperature, judging.max_output_tokens
-    judge = LanguageModelJudge(_Unopened(name), prompter, across, facts=facts, max_output_tokens=longest, temperature=temperature)
+    judge = LanguageModelJudge(Unopened(name), prompter, across, facts=facts, max_output_tokens=longest, temperature=temperature)
     work = _remote(Workload(name, "model", questions.pairs, 0, 0, facts=facts), judge, workspace, recipe, questions, known)
     calls = 1 if judge.mode == "reason" else 2
     address = parse_name(name)
     work = replace(work, own_server=loopback(urlsplit(address.base).hostname or ""))
     return replace(work, calls=calls, short=judge.mode == "logprobs", batches=address.provider in _BATCHES and calls == 1)
+
+
+def _thinking(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
+    facts, model = recipe.judge.models.get(name, Model()), name.removeprefix("thinking:")
+    judge = thinking_judge(name, recipe, Unopened(model))
+    own = model.startswith("local:") or loopback(urlsplit(parse_name(model).base).hostname or "")
+    work = Workload(name, "model", questions.pairs, 0, 0, calls=2 * facts.traces, facts=facts, thinks=True, own_server=own)
+    return _remote(work, judge, workspace, recipe, questions, known)
 
 
 def _own(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
@@ -353,7 +350,8 @@ def _notes(one: Bill) -> Iterator[str]:
     if work.left:
         notes = list(one.notes)
         if work.calls > 1:
-            notes.insert(0, f"{work.calls} calls per comparison, one per order")
+            each = f"{work.calls // 2:,} per order" if work.thinks else "one per order"
+            notes.insert(0, f"{work.calls} calls per comparison, {each}")
         if one.most:
             notes.append(f"at most {money(one.most)}, were every answer as long as judge.max_output_tokens allows")
         if one.bound and one.bound != "batch":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from zelo.encoders.similarity import (
+    KEPT_BYTES,
     DenseSimilarity,
     LateInteraction,
     LexicalSimilarity,
@@ -70,12 +71,15 @@ class Signals:
         late = LateInteraction(bank, token_frequency, documents)
         self._parts: tuple[Similarity, ...] = (LexicalSimilarity(lexical), DenseSimilarity(bank), late)
         self.names: tuple[str, ...] = FEATURES
+        self.banks = (bank,) if adapted is None else (bank, adapted)
         if adapted is not None:
             self._parts += (DenseSimilarity(adapted), LateInteraction(adapted, token_frequency, documents))
             self.names += ADAPTED
 
     def __call__(self, query: str, texts: Sequence[str]) -> FloatArray:
         """Return the features."""
+        for bank in self.banks:  # in one go: for the parts nothing is left to encode
+            bank.prepare([query, *texts], tokens=True)
         return np.stack([part.score(query, texts) for part in self._parts], axis=1)
 
 
@@ -89,6 +93,17 @@ class BlendReranker:
     def score(self, query: str, documents: Sequence[str]) -> FloatArray:
         """Return a score in [0, 1] per document."""
         return self._head(self._signals(query, documents)) if documents else np.zeros(0)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the encoder reads of a text; the rest counts for the words only."""
+        return self._signals.bank.encoder.max_tokens
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Encode texts, of one request or of several: what `score` then finds does not depend on how they were put together."""
+        for bank in self._signals.banks:
+            bank.trim(KEPT_BYTES)
+            bank.prepare(texts, tokens=True)
 
     def save(self, folder: Path, trained_on: Mapping[str, object] | None = None) -> None:
         """Write zelo.json, terms.json, token_frequency.npy and README.md into a folder, which is made.

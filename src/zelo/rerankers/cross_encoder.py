@@ -31,3 +31,10 @@ class CrossEncoderReranker:
             return np.zeros(0)
         pairs = [(query, document) for document in documents]
         return np.asarray(self._model.predict(pairs, show_progress_bar=False), np.float64)
+
+    def score_many(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[NDArray[np.float64]]:
+        """Return what `score` returns for each (query, documents), in batches that several requests share."""
+        pairs = [(query, document) for query, documents in requests for document in documents]
+        scores = np.asarray(self._model.predict(pairs, show_progress_bar=False), np.float64) if pairs else np.zeros(0)
+        ends = np.cumsum([len(documents) for _, documents in requests])
+        return np.split(scores, ends[:-1])

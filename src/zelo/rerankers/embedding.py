@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from zelo.encoders.similarity import DenseSimilarity, VectorBank
+from zelo.encoders.similarity import KEPT_BYTES, DenseSimilarity, VectorBank
 from zelo.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,13 +31,23 @@ class EmbeddingReranker:
 
     def __init__(self, bank: VectorBank, slope: float, bias: float) -> None:
         """Take the trained encoder's vectors, and how to read their cosine; a slope above 0 keeps its order."""
-        self._dense, self._slope, self._bias = DenseSimilarity(bank), slope, bias
+        self._bank, self._dense, self._slope, self._bias = bank, DenseSimilarity(bank), slope, bias
 
     def score(self, query: str, documents: Sequence[str]) -> FloatArray:
         """Return a score in [0, 1] per document."""
         if not documents:
             return np.zeros(0)
         return np.asarray(expit(self._slope * self._dense.score(query, documents) + self._bias), np.float64)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the encoder reads of a text."""
+        return self._bank.encoder.max_tokens
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Encode texts, of one request or of several: what `score` then finds does not depend on how they were put together."""
+        self._bank.trim(KEPT_BYTES)
+        self._bank.prepare(texts, tokens=False)
 
     @classmethod
     def load(cls, folder: Path, engine: Engine = "auto") -> EmbeddingReranker:

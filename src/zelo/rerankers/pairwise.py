@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,15 +47,19 @@ def family_of(folder: Path) -> Family:
     return "language_model" if names[0].endswith(("ForCausalLM", "LMHeadModel")) else "encoder"
 
 
-def new_template(folder: Path, family: Literal["auto", "encoder", "language_model"], max_tokens: int) -> tuple[Any, PairwiseTemplate]:
+def new_template(
+    folder: Path, family: Literal["auto", "encoder", "late_interaction", "language_model"], max_tokens: int
+) -> tuple[Any, PairwiseTemplate]:
     """Return the tokenizer and the template of a base model.
 
     Raises:
         InputError: the folder has no usable tokenizer.
     """
     tokenizer = load_tokenizer(folder)
-    make = language_model_template if (family_of(folder) if family == "auto" else family) == "language_model" else encoder_template
-    return tokenizer, make(tokenizer, max_tokens)
+    kind = family_of(folder) if family == "auto" else family
+    if kind == "language_model":
+        return tokenizer, language_model_template(tokenizer, max_tokens)
+    return tokenizer, replace(encoder_template(tokenizer, max_tokens), family=kind)
 
 
 def new_scorer(folder: Path, template: PairwiseTemplate, *, lora_rank: int = 0, seed: int = 0) -> Scorer:
@@ -72,6 +76,10 @@ def new_scorer(folder: Path, template: PairwiseTemplate, *, lora_rank: int = 0, 
         return model
     if lora_rank:
         raise InputError("adapters are for language models", remedy="set pairwise.lora_rank = 0")
+    if template.family == "late_interaction":
+        from zelo.rerankers.late_interaction import LateInteraction
+
+        return LateInteraction.load(folder)
     from zelo.rerankers.encoder_classifier import EncoderClassifier
 
     return EncoderClassifier.load(folder, seed=seed)
@@ -111,6 +119,10 @@ def load_scorer(folder: Path, device: str = "auto") -> tuple[Scorer, PairwiseTem
     template = PairwiseTemplate.from_dict(data)
     if template.family == "language_model":
         scorer: Scorer = LanguageModel.load(folder, template.labels, device=device)
+    elif template.family == "late_interaction":
+        from zelo.rerankers.late_interaction import LateInteraction
+
+        scorer = LateInteraction.load(folder, device=device)
     else:
         from zelo.rerankers.encoder_classifier import EncoderClassifier
 
@@ -141,6 +153,7 @@ def pair_logits(
         budget: most padded tokens of a forward pass; 0 = what suits the device.
         halves: compute products in bfloat16; not where prefixes are shared.
     """
+    antisymmetric = antisymmetric and not scorer.antisymmetric
     asked = [*pairs, *((q, b, a) for q, a, b in pairs)] if antisymmetric else list(pairs)
     texts = sorted({text for triple in asked for text in triple})
     tokens = dict(zip(texts, template.tokenize(tokenizer, texts), strict=True))
@@ -150,7 +163,7 @@ def pair_logits(
         groups = [t[:2] for t in triples]
         values, computed = _shared(scorer, sequences, groups, budget or scorer.default_budget())
     else:
-        values, computed = scorer.score(sequences, budget, halves=halves), sum(map(len, sequences))
+        values, computed = scorer.score(sequences, budget, halves=halves), scorer.tokens_computed(sequences)
     found = dict(zip(triples, values.tolist(), strict=True))
     logits = np.array([found[t] for t in asked], np.float64)
     if antisymmetric:

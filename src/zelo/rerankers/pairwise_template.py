@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zelo.errors import InputError
 
-Family = Literal["encoder", "language_model"]
+Family = Literal["encoder", "late_interaction", "language_model"]
 Ids = NDArray[np.int32]
 
 TASK = "Which of the two documents answers the query better? Answer with its letter, A or B."
@@ -33,7 +33,7 @@ class PairwiseTemplate:
     Attributes:
         family: of the model.
         pieces: token ids before the query, between query and A, between A and B, and after B.
-        labels: ids of the label tokens A and B; empty for an encoder.
+        labels: ids of the label tokens A and B; empty for encoders.
         max_tokens: of a whole sequence.
     """
 
@@ -72,7 +72,7 @@ class PairwiseTemplate:
     def join(self, query: Ids, first: Ids, second: Ids) -> Ids:
         """Return the whole sequence; the first document is shown as A."""
         texts = (query, first, second)
-        kept = fair([len(t) for t in texts], self.room)
+        kept = self._kept(*map(len, texts))
         parts: list[Any] = []
         for piece, text, size in zip(self.pieces, texts, kept, strict=False):
             parts += [np.array(piece, np.int32), text[:size]]
@@ -80,7 +80,14 @@ class PairwiseTemplate:
 
     def length(self, query: int, first: int, second: int) -> int:
         """Return the tokens of a sequence of texts of so many tokens."""
-        return self.max_tokens - self.room + sum(fair((query, first, second), self.room))
+        return self.max_tokens - self.room + sum(self._kept(query, first, second))
+
+    def _kept(self, query: int, first: int, second: int) -> list[int]:
+        """How many tokens of each text are shown. Where texts are read apart, a document's cut does not depend on the other one."""
+        if self.family != "late_interaction":
+            return fair((query, first, second), self.room)
+        query = min(query, self.room // 3)
+        return [query, *(min(size, (self.room - query) // 2) for size in (first, second))]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""

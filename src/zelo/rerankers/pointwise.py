@@ -129,6 +129,18 @@ class PointwiseReranker:
         """Return a score in [0, 1] per document."""
         return np.asarray(expit(self.logits(query, documents) / self.format.scale), np.float64)
 
+    def score_many(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[FloatArray]:
+        """Return what `score` returns for each (query, documents), in passes that several requests share."""
+        sequences = [sequence for query, documents in requests for sequence in self.template.sequences(query, documents)]
+        logits = self.scorer.score(sequences, self._budget) if sequences else np.zeros(0)
+        ends = np.cumsum([len(documents) for _, documents in requests])
+        return [np.asarray(expit(part / self.format.scale), np.float64) for part in np.split(logits, ends[:-1])]
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a query and a document together; the rest is cut."""
+        return self.format.max_tokens
+
     def logits(self, query: str, documents: Sequence[str]) -> FloatArray:
         """Return the logit per document, not divided by the scale."""
         return self.scorer.score(self.template.sequences(query, documents), self._budget) if documents else np.zeros(0)

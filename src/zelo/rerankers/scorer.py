@@ -32,10 +32,12 @@ class Scorer(ABC):
     Attributes:
         module: a torch module: called with what `collate` returns, it gives logits [n] in float32.
         identity: digest of the weights that it was loaded from; "" is unknown.
+        antisymmetric: exchanging the two documents of a pair turns the sign of the logit, whatever the weights.
     """
 
     module: Any
     identity: str = ""
+    antisymmetric: bool = False
 
     @abstractmethod
     def collate(self, sequences: Sequence[Tokens]) -> tuple[Any, ...]:
@@ -84,6 +86,10 @@ class Scorer(ABC):
                 done += len(rows)
                 advance(done, len(sequences))
         return found
+
+    def tokens_computed(self, sequences: Sequence[Tokens]) -> int:
+        """Return how many tokens `score` computes for these sequences."""
+        return sum(map(len, sequences))
 
     def default_budget(self) -> int:
         """Return how many padded tokens a forward pass may have if nobody says so."""

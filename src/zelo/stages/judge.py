@@ -155,8 +155,12 @@ def _ask_in_rounds(pairs: Pairs, journal: Journal, context: Context) -> tuple[li
             _check_missing(replies, context.recipe.judge.max_missing, journal)
         return np.stack([replies.preferences(journal) for replies, _ in asked], axis=1)
 
-    _, asked, remark = in_rounds(pairs, ask, votes, context.recipe.pair, context.recipe.seed)
-    return asked, remark
+    if context.recipe.pair.design != "adaptive":
+        return ask(pairs), ""
+    # What a refine round added is asked at the end: rounds planned without it are those of the parent, which are paid.
+    drawn, added = pairs.select(pairs.cycle >= 0), pairs.select(pairs.cycle < 0)
+    chosen, asked, remark = in_rounds(drawn, ask, votes, context.recipe.pair, context.recipe.seed)
+    return (ask(chosen.with_added(added)) if len(added) else asked), remark
 
 
 def open_journal(context: Context) -> Journal:

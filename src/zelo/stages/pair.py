@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from zelo.artifacts import Columns, write_table
+from zelo.artifacts import Columns, read_table, write_table
 from zelo.collections.trec import read_run
 from zelo.core.comparison_graph import IntArray, graph_stats, hamiltonian_cycles, rng_for
 from zelo.core.designs import draw_pairs
@@ -42,6 +44,7 @@ def run(context: Context) -> Outcome:
     graphs: dict[str, list[object]] = {}
     duplicates: Columns = {name: [] for name in ("query_id", "doc_id", "same_as")}
     judged = [q for q, split in split_of.items() if split == "train" or context.recipe.pair.queries == "all"]
+    failures = _failures(context)
     advance = context.progress.task("drawing pairs")
     for done, query_id in enumerate(judged, 1):
         kept: dict[str, str] = {}  # text -> the candidate that stands for it: equal texts are judged once
@@ -51,6 +54,7 @@ def run(context: Context) -> Outcome:
                 _append(duplicates, query_id=query_id, doc_id=candidate.doc_id, same_as=first)
         doc_ids = list(kept.values())
         edges = _draw(len(doc_ids), context.recipe.pair, rng_for(context.recipe.seed, query_id, "pair"))
+        added = failures.get(query_id, []) if context.recipe.line == "direct" else []
         complete = 2 * len(edges) == len(doc_ids) * (len(doc_ids) - 1)
         for row, (i, j) in enumerate(edges.tolist()):
             a, b = sorted((doc_ids[i], doc_ids[j]))
@@ -58,7 +62,9 @@ def run(context: Context) -> Outcome:
             _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
         if split_of[query_id] == "train":
             _draw_teaching(teaching, query_id, doc_ids, context)
-        stats = graph_stats(len(doc_ids), edges)
+        _add(teaching if context.recipe.line == "distilled" else pairs, query_id, failures.get(query_id, []), context.recipe.seed)
+        places = [(doc_ids.index(one), doc_ids.index(other)) for one, other in added]
+        stats = graph_stats(len(doc_ids), np.concatenate([edges, np.array(places, np.int64).reshape(-1, 2)]))
         for name, value in (("query_id", query_id), *((f, getattr(stats, f)) for f in stats.__dataclass_fields__)):
             graphs.setdefault(name, []).append(value)
         advance(done, len(judged))
@@ -82,6 +88,31 @@ def _draw_teaching(teaching: Columns, query_id: str, doc_ids: list[str], context
     for i, j in zip(first[chosen].tolist(), second[chosen].tolist(), strict=True):
         a, b = sorted((doc_ids[i], doc_ids[j]))
         _append(teaching, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if rng.random() < 0.5 else "b", cycle=0)
+
+
+def _failures(context: Context) -> dict[str, list[tuple[str, str]]]:
+    """Pairs that refine rounds add, by query: the reference and the document that was ranked just above it (paper section 5.6)."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    if context.recipe.refine.parent:
+        table = read_table(context.read("failures"), "failures", ("query_id", "doc_id", "above"))
+        for query_id, doc_id, above in zip(table["query_id"], table["doc_id"], table["above"], strict=True):
+            found.setdefault(query_id, []).append((doc_id, above))
+    return found
+
+
+def _add(columns: Columns, query_id: str, added: list[tuple[str, str]], seed: int) -> None:
+    """Add pairs after those that were drawn, which stay as they are, in a random order; those that are there already are not added."""
+    there = {(a, b) for q, a, b in _names(columns) if q == query_id} if added else set[tuple[str, str]]()
+    for one, other in added:
+        a, b = sorted((one, other))
+        if (a, b) not in there:
+            side = "a" if rng_for(seed, query_id, f"refine {a} {b}").random() < 0.5 else "b"
+            _append(columns, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=-1)
+            there.add((a, b))
+
+
+def _names(columns: Columns) -> Iterator[tuple[str, str, str]]:
+    return zip(columns["query_id"], columns["doc_id_a"], columns["doc_id_b"], strict=True)
 
 
 def _draw(documents: int, settings: Settings, rng: np.random.Generator) -> IntArray:

@@ -26,7 +26,8 @@ BoolArray = NDArray[np.bool_]
 class Pairs:
     """Pairs of one query's documents. `query`, `a`, `b` are places in `query_ids` and `doc_ids`, each [m].
 
-    `a_first` [m] is the base order in which the two are shown, `cycle` [m] the Hamiltonian cycle of the query that a pair is of.
+    `a_first` [m] is the base order in which the two are shown, `cycle` [m] the Hamiltonian cycle of the query that a pair is of, -1 for a
+    pair that a refine round added.
     """
 
     query_ids: Sequence[str]
@@ -40,6 +41,11 @@ class Pairs:
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self.query)
+
+    def with_added(self, added: Pairs) -> Pairs:
+        """Return these and some of the same names."""
+        both = ((getattr(self, n), getattr(added, n)) for n in ("query", "a", "b", "a_first", "cycle"))
+        return Pairs(self.query_ids, self.doc_ids, *map(np.concatenate, both))
 
     def select(self, rows: BoolArray | IntArray) -> Pairs:
         """Return some of the pairs."""
@@ -69,12 +75,13 @@ def read_pairs(path: Path) -> Pairs:
 def a_first(pairs: Pairs, judge: str, seed: int) -> BoolArray:
     """Return whether document a is shown first [m] to a judge: the base order, each cycle reversed by a coin of (seed, query, judge).
 
-    Within a cycle every document still leads exactly once, and what position bias is left differs from judge to judge.
+    Within a cycle every document still leads exactly once, and what position bias is left differs from judge to judge. Pairs of no
+    cycle keep their order, which is random by itself.
     """
     coins = np.zeros((len(pairs.query_ids), int(pairs.cycle.max(initial=0)) + 1), np.bool_)
     for place in np.unique(pairs.query).tolist():
         coins[place] = rng_for(seed, pairs.query_ids[place], f"order for {judge}").random(coins.shape[1]) < 0.5
-    return np.asarray(pairs.a_first ^ coins[pairs.query, pairs.cycle])
+    return np.asarray(pairs.a_first ^ (coins[pairs.query, np.maximum(pairs.cycle, 0)] & (pairs.cycle >= 0)))
 
 
 def swapped_rows(pairs: Pairs, share: float, seed: int) -> IntArray:

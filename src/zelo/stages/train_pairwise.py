@@ -31,7 +31,7 @@ def check(recipe: Recipe) -> None:
 
     settings = recipe.pairwise
     family = family_of(resolve_model(settings.base or recipe.encode.model)) if settings.family == "auto" else settings.family
-    if family == "encoder" and settings.lora_rank:
+    if family != "language_model" and settings.lora_rank:
         raise RecipeError("pairwise.lora_rank is for language models, the base is an encoder", remedy="set pairwise.lora_rank = 0")
 
 

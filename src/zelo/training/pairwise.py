@@ -19,15 +19,18 @@ from zelo.encoders.weights import model_digest, resolve_model
 from zelo.errors import InputError
 from zelo.recipe import Pairwise
 from zelo.rerankers.card import model_card, name_of
+from zelo.rerankers.late_interaction import LateInteraction
 from zelo.rerankers.pairwise import new_scorer, new_template, pair_logits
 from zelo.rerankers.pairwise_template import Ids, PairwiseTemplate
-from zelo.rerankers.scorer import Scorer, Tokens
+from zelo.rerankers.scorer import Scorer, Tokens, computes_bfloat16
 from zelo.training.batches import digest_of
 from zelo.training.loop import LOG, Report, Settings, train
 from zelo.training.losses import make_loss
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+
+FITTED = 300  # lessons that the weights of similarities are fitted to before training
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,9 @@ def train_pairwise(
     learned, held = lessons.hold_out(settings.held_out, seed)
     how = _how(settings, held is not None, threads)
     source = PairSource(learned, template, tokenizer, seed)
+    if isinstance(scorer, LateInteraction):
+        halves = computes_bfloat16(scorer.device) if settings.precision == "auto" else settings.precision == "bfloat16"
+        scorer.fit_weights(*source.items(_spread(len(learned.prob_a), FITTED), 0), halves=halves)
     evaluate = None if held is None else lambda: measure(scorer, template, tokenizer, held, settings.antisymmetric)
     report = train(scorer, source, make_loss("bce"), how, work, seed, advance, evaluate)
     found = dict(report.evaluation)
@@ -171,6 +177,11 @@ def train_pairwise(
     facts = {**size, **asdict(settings), "base": name_of(base), "seed": seed}
     _describe(folder, base, source_folder, template, settings, facts, found)
     return report, found
+
+
+def _spread(rows: int, most: int) -> IntArray:
+    """Rows, evenly spread, at most so many."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
 
 
 def _how(settings: Pairwise, measured: bool, threads: int) -> Settings:

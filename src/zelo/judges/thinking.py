@@ -1,0 +1,157 @@
+"""A judge that reasons at length: its preference is the mean over k traces and both orders.
+
+Think offline, score online: what takes minutes here is paid once per pair, and the reranker that learns from it never thinks. One
+trace is a coin with a leaning; the mean of several says how sure the judge is, and both orders cancel what place alone adds
+(arXiv 2503.03064: the mean of a judge's distribution beats its mode, and thinking narrows that distribution).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from zelo.errors import InputError, RecipeError, RetryError
+from zelo.judges import Answer, Comparison
+from zelo.judges.injection import flags_of
+from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request
+from zelo.reasoning.pairs import pair_prompt
+from zelo.reasoning.prompt_files import Prompt, load_prompt
+from zelo.reasoning.verify import ChoiceVerifier
+from zelo.reasoning.writing import Knobs, Writer
+from zelo.recipe import Model, Recipe
+from zelo.types import Status
+
+PREFIX = "thinking:"
+PROMPT = "long"
+VOTES = {"A": 1.0, "tie": 0.0, "B": -1.0}
+
+
+class ThinkingJudge:
+    """Asks a language model k times in each order for a trace that ends in A, B or tie. A `RemoteJudge`.
+
+    A trace without a clear end has no vote. With votes in one order only there is no preference: it would hold the effect of place.
+    Preferences are soft by nature and not clamped, whatever the recipe says of other language models.
+    """
+
+    clamp = False
+    across = False
+
+    def __init__(self, model: LanguageModel, prompt: Prompt, knobs: Knobs, traces: int, facts: Model, characters: int) -> None:
+        """Ask a model.
+
+        Args:
+            model: who is asked.
+            prompt: of kind "solve", without examples.
+            knobs: how it writes.
+            traces: k, per order.
+            facts: prices and limits.
+            characters: most of each document.
+
+        Raises:
+            RecipeError: several traces at temperature 0, or a prompt that takes examples.
+        """
+        if prompt.example:
+            raise RecipeError(
+                f"the prompt {prompt.id!r} needs examples", where=model.name, remedy="put them into a prompt file of your own"
+            )
+        if traces > 1 and knobs.temperature == 0:
+            what = f"{traces} traces at temperature 0 are {traces} times the same"
+            raise RecipeError(what, where=f"{PREFIX}{model.name}", remedy="set judge.temperature above 0, or traces = 1")
+        self.name = f"{PREFIX}{model.name}"
+        self._model, self._prompt, self._knobs, self._traces, self._characters = model, prompt, knobs, traces, characters
+        self._bill = Writer(model, knobs, "", facts)  # knows what replies cost
+        self.concurrency = max(1, facts.concurrency // (2 * traces))  # a comparison is so many calls at once
+        self.requests_per_minute, self.tokens_per_minute = facts.requests_per_minute, facts.tokens_per_minute
+        if self.requests_per_minute:
+            self.requests_per_minute = max(1, self.requests_per_minute // (2 * traces))
+        self.prompt_id = f"{prompt.name} {traces}x2 {characters} {knobs.digest()}"
+
+    async def attempt(self, comparison: Comparison) -> Answer:
+        """Ask for all traces of a comparison at once; see `RemoteJudge.attempt`."""
+        if comparison.second_query is not None:
+            return Answer(None, "failed", note="this judge does not compare across queries")
+        flags = flags_of(comparison)
+        requests = [self._request(comparison, swapped=swapped) for swapped in (False, True) for _ in range(self._traces)]
+        found = await asyncio.gather(*(self._model.complete(r) for r in requests), return_exceptions=True)
+        replies = [r for r in found if isinstance(r, Reply)]
+        errors = [e for e in found if isinstance(e, BaseException)]
+        for error in errors:
+            if isinstance(error, RetryError):
+                error.input_tokens += sum(r.input_tokens for r in replies)
+                error.cost += sum(map(self._bill.cost, replies))
+            if not isinstance(error, BadRequest):
+                raise error
+        if errors:
+            return self._answer(replies, None, "failed", "", str(errors[0]), flags)
+        return self._read([r for r in found if isinstance(r, Reply)], flags)
+
+    def _request(self, comparison: Comparison, *, swapped: bool) -> Request:
+        texts = (comparison.second, comparison.first) if swapped else (comparison.first, comparison.second)
+        asked = pair_prompt(comparison.query, *texts, characters=self._characters)
+        return Request(self._prompt.messages("judging", problem=asked), self._knobs.max_tokens, self._knobs.temperature)
+
+    def _read(self, replies: list[Reply], flags: str) -> Answer:
+        verifier, sides, shown, voted = ChoiceVerifier(), [], [], 0
+        for sign, rows in ((1.0, replies[: self._traces]), (-1.0, replies[self._traces :])):
+            votes = [VOTES[said] for said in (verifier.extract(r.text) if r.finish == "stop" else "" for r in rows) if said]
+            voted += len(votes)
+            sides.append(sign * sum(votes) / len(votes) if votes else None)
+            shown += [f"[{'first' if sign > 0 else 'second'} order]\n{r.text}" for r in rows]
+        text, note = "\n\n".join(shown), f"{voted} of {len(replies)} traces voted"
+        if sides[0] is None or sides[1] is None:
+            cut, refused = (any(r.finish in kinds for r in replies) for kinds in (("length",), ("refusal", "filter")))
+            status: Status = "truncated" if cut else "refused" if refused else "unparsable"
+            return self._answer(replies, None, status, text, f"{note}, none in one order", flags)
+        return self._answer(replies, (sides[0] + sides[1]) / 2, "ok", text, note, flags)
+
+    def _answer(self, replies: list[Reply], preference: float | None, status: Status, text: str, note: str, flags: str) -> Answer:
+        read, written = sum(r.input_tokens for r in replies), sum(r.output_tokens for r in replies)
+        cost, seconds = sum(map(self._bill.cost, replies)), max((r.seconds for r in replies), default=0.0)
+        return Answer(preference, status, text, read, written, cost, seconds, note, flags)
+
+    def estimate(self, comparison: Comparison) -> tuple[int, int, float]:
+        """Return input tokens, most output tokens and most US dollars of one comparison: of all its traces, as `Writer.estimate`."""
+        calls = 2 * self._traces
+        size = calls * sum(len(text.encode("utf-8")) for _, text in self._request(comparison, swapped=False).messages)
+        written, facts = calls * self._knobs.max_tokens, self._bill.facts
+        return -(-size // 4), written, (size / 2.5 * facts.input_price + written * facts.output_price) / 1e6
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._model.close()
+
+
+def thinking_judge(name: str, recipe: Recipe, model: LanguageModel | None = None) -> ThinkingJudge:
+    """Make the judge of a recipe that goes by `thinking:` and a language model's name; `model` stands in for the one of that name.
+
+    Raises:
+        RecipeError: no such model, several traces at temperature 0, or a prompt that does not fit.
+        InputError: its prompt is none, or its folder holds no model.
+        JudgeError: the model cannot be asked, for lack of a key for example.
+    """
+    from zelo.reasoning.local import open_writer_model
+
+    judging, facts = recipe.judge, recipe.judge.models.get(name, Model())
+    knobs = Knobs(judging.max_output_tokens, judging.temperature)
+    prompt = thinking_prompt(name, recipe)
+    asked = model or open_writer_model(name.removeprefix(PREFIX), judging.timeout)
+    return ThinkingJudge(asked, prompt, knobs, facts.traces, facts, judging.document_characters)
+
+
+def thinking_prompt(name: str, recipe: Recipe) -> Prompt:
+    """Return the prompt of a thinking judge.
+
+    Raises:
+        RecipeError: the recipe asks for what such a prompt has no place for.
+        InputError: there is no such prompt.
+    """
+    for key in ("criterion", "context"):
+        if getattr(recipe.judge, key).strip():
+            remedy = "say it in a prompt file of your own, and name that in judge.models"
+            raise RecipeError(f"a thinking judge has no place for judge.{key}", where=name, remedy=remedy)
+    facts = recipe.judge.models.get(name, Model())
+    if facts.batch:
+        raise RecipeError("a thinking judge is not asked by a batch service", where=name, remedy="set batch = false")
+    try:
+        return load_prompt(facts.prompt or PROMPT, "solve")
+    except InputError as error:
+        raise InputError(error.what, where=f'judge.models."{name}".prompt', remedy=error.remedy) from None

@@ -1,0 +1,100 @@
+"""Brings files and workspaces into a folder: what a file is, is seen from its first row."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from zelo.errors import InputError
+from zelo.reasoning.folder import Folder
+from zelo.reasoning.problems import Row, read_pass_rates, read_problems, read_rows, read_solution_pairs, solutions_of
+from zelo.reasoning.traces import TEXTS, import_traces, is_own, read_traces
+from zelo.reasoning.verify import verify
+from zelo.reasoning.workspace_pairs import Answers, workspace_problems
+from zelo.types import Problem, Trace
+
+Kind = Literal["auto", "problems", "traces", "pairs", "evaluation", "rates"]
+RATES = "pass_rates.json"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came: new problems, traces, and a remark."""
+
+    problems: int
+    traces: int
+    remark: str = ""
+
+
+def kind_of(row: Row) -> Kind:
+    """Return what a file with this first row is: "traces" or "problems"."""
+    if is_own(row) or solutions_of(row) or "solution_type" in row:
+        return "traces"
+    return "traces" if any(isinstance(row.get(name), str | list) for name in TEXTS if name != "solution") else "problems"
+
+
+def import_into(
+    folder: Folder, path: Path, kind: Kind = "auto", *, source: str = "", answers: Answers = "qrels", both_orders: bool = True
+) -> Imported:
+    """Import a file or a workspace.
+
+    Args:
+        folder: gets it.
+        path: JSON Lines, a JSON array, or a workspace.
+        kind: what it is; "auto" looks at it. "pairs" makes problems of judging from marked solutions, "evaluation" are problems that
+            must not be taught, "rates" pass rates of a reference model.
+        source: who wrote traces whose rows do not say it; "" = the file's name.
+        answers: of a workspace's pairs.
+        both_orders: make two problems of each pair.
+
+    Raises:
+        InputError: the file cannot be read, or a row is faulty.
+        WorkspaceError: the workspace lacks what is needed.
+    """
+    if path.is_dir():
+        from zelo.workspace import Workspace
+
+        found = workspace_problems(Workspace.open(path), answers, both_orders=both_orders)
+        remark = "right answers are what the ensemble agrees on" if answers == "ensemble" else "right answers are the labels"
+        return Imported(folder.add_problems(found), 0, remark)
+    if kind == "rates":
+        found_rates = read_pass_rates(path)
+        shutil.copyfile(path, folder.root / RATES)
+        known = sum(name in found_rates for name in folder.problems()) if folder.has_problems() else 0
+        return Imported(0, 0, f"pass rates of {len(found_rates):,} problems, {known:,} of them here")
+    if kind == "pairs":
+        return Imported(folder.add_problems(read_solution_pairs(path, both_orders=both_orders)), 0)
+    if kind == "auto":
+        first = next(read_rows(path), None)
+        if first is None:
+            raise InputError("the file is empty", where=str(path), remedy="one JSON object per line")
+        kind = kind_of(first[1])
+    if kind == "traces":
+        return _traces(folder, path, source or path.name.split(".")[0])
+    return Imported(folder.add_problems(read_problems(path), evaluation=kind == "evaluation"), 0)
+
+
+def _traces(folder: Folder, path: Path, source: str) -> Imported:
+    first = next(read_rows(path), None)
+    if first is not None and is_own(first[1]):
+        problems: list[Problem] = []
+        traces: list[Trace] = read_traces(path)
+    else:
+        problems, traces = import_traces(path, source, list(folder.problems().values()) if folder.has_problems() else ())
+    new = folder.add_problems(problems) if problems else 0
+    known = folder.problems()
+    marked = list(verify(traces, known))
+    pairs = [(old, now) for old, now in zip(traces, marked, strict=True) if old.correct is not None and now.correct is not None]
+    other = sum(old.correct != now.correct for old, now in pairs)
+    for stage in sorted({t.stage for t in marked}):
+        folder.merge_traces(stage, (t for t in marked if t.stage == stage))
+    remark = f"{other:,} of {len(pairs):,} marks of the file differ from the verifier's, which count" if other else ""
+    return Imported(new, len(marked), remark)
+
+
+def pass_rates_of(folder: Folder) -> dict[str, tuple[float, int]]:
+    """Return the pass rates that were imported, problem -> (rate, answers behind it); none where there are none."""
+    path = folder.root / RATES
+    return read_pass_rates(path) if path.is_file() else {}

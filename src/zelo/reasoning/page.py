@@ -1,0 +1,68 @@
+"""An analysis as one HTML page with plots: bars drawn by the browser, no script, no network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zelo.reasoning.analyze import Analysis, analysis_lines
+from zelo.reasoning.behavior import BEHAVIORS
+from zelo.workspace import writable
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
+h2 { margin-top: 2.5rem } pre { overflow-x: auto } table { border-collapse: collapse; margin: 0.5rem 0 1rem }
+th { text-align: left; font-weight: 500; padding-right: 1rem } td { padding: 1px 4px }
+td.bar { width: 24rem } td.bar div { background: #3d7ea6; height: 1rem; min-width: 1px } td.cell { text-align: right; padding: 4px 10px }
+.plots { display: flex; flex-wrap: wrap; gap: 0 3rem }
+"""
+
+
+def write_page(path: Path, analyses: Sequence[Analysis]) -> None:
+    """Write the page.
+
+    Raises:
+        WorkspaceError: it cannot be written.
+    """
+    parts = [f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Reasoning traces</title><style>{_STYLE}</style>']
+    parts.append("<h1>Reasoning traces</h1><p>Measured properties. None of them is a merit by itself.</p>")
+    for analysis in analyses:
+        lines = html.escape("\n".join(analysis_lines(analysis)))
+        parts += [f"<h2>{html.escape(analysis.name)}</h2><pre>{lines}</pre>", '<div class="plots">']
+        parts.append(_bars("Problems by difficulty", {name: float(n) for name, n in analysis.tiers.items()}, "{:.0f}"))
+        shares = dict(zip(BEHAVIORS, analysis.behaviors.shares.tolist(), strict=True))
+        parts.append(_bars("Steps by behavior", shares, "{:.1%}"))
+        words = dict(zip(("25 %", "median", "75 %"), analysis.lengths.words, strict=True))
+        parts += [_bars("Words per trace", words, "{:,.0f}"), _transitions(analysis), "</div>"]
+    if len(analyses) > 1:
+        parts.append('<h2>Side by side</h2><div class="plots">')
+        for title, form, value in (
+            ("Median words", "{:,.0f}", lambda a: a.lengths.words[1]),
+            ("Median steps", "{:,.0f}", lambda a: a.lengths.steps[1]),
+            ("Worth so many entirely different traces", "{:,.1f}", lambda a: a.trace_diversity.effective),
+            ("Steps that reflect, explore or verify", "{:.1%}", lambda a: float(a.behaviors.shares[1:].sum())),
+        ):
+            parts.append(_bars(title, {a.name: value(a) for a in analyses}, form))
+        parts.append("</div>")
+    with writable(path.parent):
+        path.write_text("\n".join([*parts, "</html>"]) + "\n", "utf-8")
+
+
+def _bars(title: str, values: Mapping[str, float], form: str) -> str:
+    most = max(values.values(), default=0.0) or 1.0
+    rows = []
+    for name, value in values.items():
+        width = max(0.0, min(100.0, 100 * value / most)) if value == value else 0.0
+        cells = f'<td class="bar"><div style="width:{width:.1f}%"></div></td><td>{html.escape(form.format(value))}</td>'
+        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+    return f"<div><h3>{html.escape(title)}</h3><table>{''.join(rows)}</table></div>"
+
+
+def _transitions(analysis: Analysis) -> str:
+    head = "".join(f"<th>{name}</th>" for name in BEHAVIORS)
+    rows = []
+    for name, row in zip(BEHAVIORS, analysis.behaviors.transitions.tolist(), strict=True):
+        cells = "".join(f'<td class="cell" style="background:rgba(61,126,166,{value:.2f})">{value:.2f}</td>' for value in row)
+        rows.append(f"<tr><th>{name}</th>{cells}</tr>")
+    return f"<div><h3>What follows what</h3><table><tr><th></th>{head}</tr>{''.join(rows)}</table></div>"

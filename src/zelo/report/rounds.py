@@ -1,0 +1,38 @@
+"""The rounds of refinement side by side, as lines for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zelo.report.verdict import p_text, signed
+
+_HEADER = ("round", "pairs added", "US dollars", "measure", "value", "95 % interval", "difference", "95 % interval", "p")
+
+
+def round_lines(path: Path) -> Iterator[str]:
+    """Yield report/refinement.jsonl as a table; differences and p values are against the round before."""
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    table = [_HEADER, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    yield ""
+    for cells in table:
+        yield "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    yield ""
+    yield "Rounds of refinement: the student on the test questions. p: paired randomization test against the round before."
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    cells = [str(row["round"]), f"{row['added']:,}" if row["round"] else "", f"{row['dollars']:.2f}"]
+    if "measure" in row:
+        cells += [row["measure"], f"{row['value']:.3f}", _interval(f"{row['low']:.3f}", f"{row['high']:.3f}")]
+    if "difference" in row:
+        cells += [signed(row["difference"]), _interval(signed(row["difference_low"]), signed(row["difference_high"]))]
+        cells.append(p_text(row["p_value"]).removeprefix("p ").removeprefix("= "))
+    return (*cells, *("" for _ in range(len(_HEADER) - len(cells))))
+
+
+def _interval(low: str, high: str) -> str:
+    return f"{low} to {high}"

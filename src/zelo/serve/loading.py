@@ -1,0 +1,44 @@
+"""What a server or `zelo rerank` scores with: a model folder alone, or a workspace's student with the workspace's vectors at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zelo.errors import WorkspaceError
+from zelo.pipeline import Context
+from zelo.progress import Silent
+from zelo.rerankers import Reranker, load_reranker
+from zelo.stages import inputs
+from zelo.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Served:
+    """A reranker and where it is from. `context` reads the workspace; None for a model folder."""
+
+    name: str
+    reranker: Reranker
+    context: Context | None = None
+
+
+def load_served(path: Path) -> Served:
+    """Load a model folder, or the student of a workspace.
+
+    A workspace's own texts keep the vectors that its stages worked with, so they get the scores of `rankings/pointwise.trec`. Other
+    texts are encoded when they come, each as if it were alone: what a text's vectors are does not depend on how requests were put
+    together. The words' statistics are those of the corpus, which the model folder holds.
+
+    Raises:
+        WorkspaceError: the workspace has no student yet.
+        InputError: the folder holds no model.
+    """
+    if not (path / "recipe.toml").is_file():
+        return Served(path.resolve().name, load_reranker(path))
+    workspace = Workspace.open(path)
+    context = Context(workspace, workspace.recipe, path, Silent())
+    if not context.read("model").is_dir():
+        raise WorkspaceError("has no trained model yet", where=str(path), remedy=f"`zelo run {path}` makes it")
+    texts, query_texts = inputs.documents(context), inputs.queries(context)
+    reranker = load_reranker(context.read("model"), inputs.Signals(context, texts, query_texts).bank)
+    return Served(path.resolve().name, reranker, context)

@@ -1,0 +1,143 @@
+"""From the name of a system to its scores for questions, each paid answer kept the moment it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zelo.errors import InputError
+from zelo.recipe import System
+from zelo.rerankers import Reranker, load_reranker
+from zelo.rerankers.remote import FORMS, RemoteReranker, Scored, is_remote
+
+Advance = Callable[[int, int], None]
+ANSWERS = "systems.jsonl"
+"""File of a workspace with what remote systems answered: one line per question. Delete it to ask again."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query with the candidates to score, in the order of the first stage."""
+
+    query_id: str
+    text: str
+    doc_ids: Sequence[str]
+    documents: Sequence[str]
+
+    def key(self, system: str) -> str:
+        """Return a digest of what a system is asked: answers are found again by it, and no others."""
+        return hashlib.sha256(json.dumps([system, self.text, list(self.documents)]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a system gave for a question, and took."""
+
+    scores: NDArray[np.float64]
+    tokens: int
+    searches: float
+    seconds: float
+
+    def cost(self, price: System) -> float:
+        """Return US dollars, 0 where no price is known."""
+        return self.tokens * price.token_price / 1e6 + self.searches * price.search_price / 1e3
+
+
+def open_system(name: str, folder: Path | None = None, load: Callable[[Path], Reranker] = load_reranker) -> Reranker:
+    """Return a system by name: a remote reranker, or a model folder; a relative one is also looked for in a workspace.
+
+    Raises:
+        InputError: it is neither.
+        JudgeError: the key of a remote one is not in the environment.
+    """
+    if is_remote(name):
+        return RemoteReranker(name)
+    for path in (Path(name), *((folder / name,) if folder else ())):
+        if path.is_dir():
+            return load(path)
+    raise InputError(f"no system {name!r}", where="--system", remedy=f"give a model folder, or one of: {FORMS}")
+
+
+def answers_of(
+    name: str, system: Reranker, questions: Sequence[Question], kept: Path, price: System, advance: Advance
+) -> dict[str, Answer]:
+    """Return query_id -> answer. Of a remote system, answers in the file are taken from there, and new ones added as they come."""
+    if not isinstance(system, RemoteReranker):
+        return _score_here(system, questions, advance)
+    known = _read(kept)
+    found = {q.query_id: known[q.key(name)] for q in questions if q.key(name) in known}
+    missing = [q for q in questions if q.query_id not in found]
+    if missing:
+        with kept.open("a", encoding="utf-8") as file:
+            _mend(kept)
+
+            def keep(question: Question, answer: Answer) -> None:
+                found[question.query_id] = answer
+                line = {"system": name, "query_id": question.query_id, "key": question.key(name), "scores": answer.scores.tolist()}
+                file.write(json.dumps({**line, "tokens": answer.tokens, "searches": answer.searches, "seconds": answer.seconds}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+                advance(len(found), len(questions))
+
+            asyncio.run(_ask(system, missing, price.concurrency, keep))
+    return found
+
+
+def _score_here(system: Reranker, questions: Sequence[Question], advance: Advance) -> dict[str, Answer]:
+    found = {}
+    for done, question in enumerate(questions, 1):
+        start = time.perf_counter()
+        scores = system.score(question.text, question.documents)
+        found[question.query_id] = Answer(scores, 0, 0.0, time.perf_counter() - start)
+        advance(done, len(questions))
+    return found
+
+
+async def _ask(system: RemoteReranker, questions: Sequence[Question], most: int, keep: Callable[[Question, Answer], None]) -> None:
+    """Ask with at most so many calls at once. The first error that repeating did not mend stops it; what has come is kept."""
+    queue = iter(questions)
+
+    async def work() -> None:
+        for question in queue:
+            said: Scored = await system.ask(question.text, question.documents)
+            keep(question, Answer(said.scores, said.tokens, said.searches, said.seconds))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(most):
+                group.create_task(work())
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    finally:
+        await system.close()
+
+
+def _read(kept: Path) -> dict[str, Answer]:
+    """Read the file; a last line that a kill cut short does not count."""
+    found: dict[str, Answer] = {}
+    for line in kept.read_text("utf-8").splitlines() if kept.is_file() else ():
+        try:
+            row: Mapping[str, Any] = json.loads(line)
+            scores = np.array(row["scores"], np.float64)
+            found[row["key"]] = Answer(scores, int(row["tokens"]), float(row["searches"]), float(row["seconds"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _mend(kept: Path) -> None:
+    """End a line that a kill cut short, so that the next one stands alone."""
+    data = kept.read_bytes()
+    if data and not data.endswith(b"\n"):
+        with kept.open("ab") as file:
+            file.write(b"\n")

@@ -1,0 +1,226 @@
+"""How long a system takes under load: payloads of a stated size, arrivals as they come in life, quantiles with error bars.
+
+The protocol: a payload is a query of the workspace with documents of its corpus, drawn at random, up to so many bytes of text (the paper's
+table 1 has 12 KB and 150 KB). Requests arrive at random times at a given rate (a Poisson process), whether or not earlier ones are
+answered. Latency is counted from the moment of arrival, so a queue counts. The first seconds warm up and are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zelo.core.significance import block_bootstrap_quantiles
+from zelo.errors import InputError, ZeloError
+from zelo.rerankers import Reranker
+from zelo.rerankers.remote import RemoteReranker, is_remote
+from zelo.systems.asking import open_system
+
+LEVELS = (0.5, 0.95, 0.99)
+KILOBYTE = 1000
+ENOUGH = 5
+"""Answers that must lie above a quantile for it to be shown: p99 takes 500 requests."""
+
+Ask = Callable[[str, Sequence[str]], Awaitable[object]]
+
+
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Asker:
+    """How a system is reached (a word for the table), what asks it, and what closes its connections."""
+
+    way: str
+    ask: Ask
+    close: Callable[[], Awaitable[None]] = _nothing
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """One quantile of the latencies in ms, with its 95 % interval."""
+
+    level: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One system, one payload, one rate. `quantiles` leaves out those that too few answers say anything about."""
+
+    system: str
+    way: str
+    payload: int
+    rate: float
+    answered: int
+    failed: int
+    documents: float
+    quantiles: tuple[Quantile, ...]
+    behind: bool  # the queue grew all the time: the rate is above what the system can do
+
+
+class Payloads:
+    """Requests of a stated size. Each document begins at a random word and ends where it began: no cache has seen it."""
+
+    def __init__(self, queries: Sequence[str], documents: Sequence[str], rng: np.random.Generator) -> None:
+        """Draw from these texts.
+
+        Raises:
+            InputError: there are no texts.
+        """
+        self._queries, self._documents, self._rng = list(queries), [d for d in documents if d.strip()], rng
+        if not self._queries or not self._documents:
+            raise InputError("no texts to make requests of", remedy="run the stage ingest first")
+
+    def draw(self, size: int) -> tuple[str, list[str]]:
+        """Return a query and documents with `size` bytes of text in all (UTF-8); the last document is cut."""
+        query = self._queries[int(self._rng.integers(len(self._queries)))]
+        documents: list[str] = []
+        left = size - len(query.encode())
+        while left > 0:
+            words = self._documents[int(self._rng.integers(len(self._documents)))].split()
+            start = int(self._rng.integers(len(words)))
+            text = " ".join(words[start:] + words[:start]).encode()[:left].decode("utf-8", "ignore")
+            documents.append(text or "a")
+            left -= max(len(text.encode()), 1)
+        return query, documents
+
+
+def measure(name: str, asker: Asker, payloads: Payloads, sizes: Sequence[int], rates: Sequence[float], seconds: float, warm_up: float,
+            rng: np.random.Generator) -> Iterator[Measurement]:  # fmt: skip
+    """Yield a measurement per size and rate.
+
+    Args:
+        name: of the system.
+        asker: scores documents for a query; an error that zelo raises on purpose counts as a failed request.
+        payloads: draws requests.
+        sizes: bytes of text per request.
+        rates: requests per second, > 0.
+        seconds: time in which requests arrive, the warm-up not included.
+        warm_up: seconds of arrivals that are left out.
+        rng: of arrivals and intervals.
+    """
+    with asyncio.Runner() as runner:
+        for size in sizes:
+            for rate in rates:
+                gaps = rng.exponential(1 / rate, int(2 * rate * (seconds + warm_up)) + 50)
+                arrivals = np.cumsum(gaps)
+                arrivals = arrivals[arrivals < seconds + warm_up]
+                requests = [payloads.draw(size) for _ in arrivals]
+                yield runner.run(_run(name, asker, arrivals, requests, size, rate, warm_up, rng))
+        runner.run(_close(asker))
+
+
+async def _close(asker: Asker) -> None:
+    await asker.close()
+
+
+async def _run(name: str, asker: Asker, arrivals: NDArray[np.float64], requests: Sequence[tuple[str, list[str]]], size: int,
+               rate: float, warm_up: float, rng: np.random.Generator) -> Measurement:  # fmt: skip
+    took = np.full(len(arrivals), np.nan)
+    if requests:
+        await asker.ask(*requests[0])  # connections, compiled shapes; what is wrong altogether is raised here
+    start = time.perf_counter()
+
+    async def one(i: int) -> None:
+        with contextlib.suppress(ZeloError):
+            await asker.ask(*requests[i])
+            took[i] = time.perf_counter() - start - arrivals[i]
+
+    tasks = []
+    for i, moment in enumerate(arrivals):
+        await asyncio.sleep(max(0.0, start + moment - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(i)))
+    await asyncio.gather(*tasks)
+    counted = took[arrivals >= warm_up]
+    answered = 1000 * counted[np.isfinite(counted)]
+    shown = [level for level in LEVELS if (1 - level) * len(answered) >= ENOUGH]
+    quantiles = []
+    if shown:
+        low, high = block_bootstrap_quantiles(answered, shown, rng=rng)
+        values = np.quantile(answered, shown)
+        quantiles = [Quantile(q, *map(float, row)) for q, row in zip(shown, zip(values, low, high, strict=True), strict=True)]
+    documents = float(np.mean([len(d) for _, d in requests])) if requests else 0.0
+    return Measurement(
+        name, asker.way, size, rate, len(answered), len(counted) - len(answered), documents, tuple(quantiles), _behind(answered)
+    )
+
+
+def _behind(took: NDArray[np.float64]) -> bool:
+    """Whether the last third waited more than twice as long as the first: then the quantiles are those of the time measured, no more."""
+    third = len(took) // 3
+    return third >= 5 and bool(np.median(took[-third:]) > 2 * np.median(took[:third]) + 50)
+
+
+@contextlib.contextmanager
+def asking(name: str, folder: Path | None, *, http: bool) -> Iterator[Asker]:
+    """Yield what asks a system: a hosted one, one in this process, or one behind a server that is started here."""
+    if is_remote(name):
+        remote = RemoteReranker(name, retries=0)
+        yield Asker("remote", remote.ask, remote.close)
+    elif http:
+        with _served(_folder_of(name, folder)) as url:
+            remote = RemoteReranker(f"zelo:{url}", retries=0)
+            yield Asker("HTTP", remote.ask, remote.close)
+    else:
+        system: Reranker = open_system(name, folder)
+        with ThreadPoolExecutor(1) as thread:  # one after the other, as a library is used
+
+            async def ask(query: str, documents: Sequence[str]) -> object:
+                return await asyncio.get_running_loop().run_in_executor(thread, system.score, query, documents)
+
+            yield Asker("in process", ask)
+
+
+def _folder_of(name: str, folder: Path | None) -> Path:
+    places: list[Path] = [Path(name), *([folder / name] if folder else [])]
+    for path in places:
+        if path.is_dir():
+            return path
+    raise InputError(f"no model folder {name!r}", where="--system", remedy="give a folder, or the name of a remote reranker")
+
+
+@contextlib.contextmanager
+def _served(model: Path) -> Iterator[str]:
+    """Run `zelo serve` in a process of its own and yield its address."""
+    command = [sys.executable, "-m", "zelo", "serve", str(model), "--port", "0", "--max-documents", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stderr.readline() if process.stderr else ""
+        if not line.startswith("serving"):
+            raise InputError(f"the server did not start ({line.strip()})", where=str(model), remedy="try `zelo serve` with it")
+        yield line.rpartition(" ")[2].strip().rstrip("/")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def heading() -> str:
+    """Return the first line of the table."""
+    columns = f"{'median':>20} {'p95':>20} {'p99':>20}  ms (95 %)"
+    return f"{'system':<24} {'way':<10} {'KB':>6} {'docs':>5} {'per s':>6} {'n':>5} {'failed':>6}  {columns}"
+
+
+def line(found: Measurement, *, as_json: bool = False) -> str:
+    """Return a measurement as a line of the table, or as JSON."""
+    if as_json:
+        return json.dumps(asdict(found))
+    shown = {q.level: f"{q.value:.0f} ({q.low:.0f}\N{EN DASH}{q.high:.0f})" for q in found.quantiles}
+    cells = " ".join(f"{shown.get(level, 'too few'):>20}" for level in LEVELS)
+    counts = f"{found.payload / KILOBYTE:>6g} {found.documents:>5.0f} {found.rate:>6g} {found.answered:>5} {found.failed:>6}"
+    remark = "  the queue grows: more than it can do" if found.behind else ""
+    return f"{found.system[-24:]:<24} {found.way:<10} {counts}  {cells}{remark}"

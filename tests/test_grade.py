@@ -1,0 +1,87 @@
+"""Grades of traces whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zelo.errors import InputError
+from zelo.reasoning.grade import grade
+from zelo.reasoning.pairs import pair_problems
+from zelo.reasoning.verify import verify
+from zelo.types import Problem, Trace
+
+
+def test_a_grade_of_mathematics() -> None:
+    problems = {f"p{i}": Problem(f"p{i}", f"{i}?", str(i)) for i in range(4)}
+    said = {"p0": [0, 0, 0, 1], "p1": [1, 7, 7, 7], "p2": [2, 9, 8, None]}
+    traces = [
+        Trace(
+            name,
+            "m",
+            k,
+            "" if a is None else f"\\boxed{{{a}}}",
+            tokens=10 * (k + 1),
+            cost=0.5,
+            finish="stop" if a is not None else "length",
+        )
+        for name, answers in said.items()
+        for k, a in enumerate(answers)
+    ]
+    found = grade("m", list(verify(traces, problems)), problems)
+    assert (found.problems, found.missing, found.samples, found.least) == (3, 1, 12, 4)
+    assert found.pass_1 == pytest.approx(np.mean([3 / 4, 1 / 4, 1 / 4]))
+    assert found.pass_k[4] == 1
+    assert found.pass_k[2] == pytest.approx(np.mean([1, 0.5, 0.5]))
+    assert found.majority == pytest.approx((1 + 0 + 1 / 3) / 3)
+    assert found.no_answer == found.cut == pytest.approx(1 / 12)
+    assert found.tokens == (25, 25)
+    assert found.dollars == 6
+    assert found.interval[0] <= found.pass_1 <= found.interval[1]
+    assert found.judging is None
+
+
+def test_missing_traces_are_no_wrong_ones() -> None:
+    problems = {"p": Problem("p", "?", "1"), "q": Problem("q", "?", "1")}
+    found = grade("m", list(verify([Trace("p", "m", 0, "\\boxed{1}")], problems)), problems)
+    assert (found.pass_1, found.missing) == (1, 1)
+    with pytest.raises(InputError, match="verified"):
+        grade("m", [Trace("p", "m", 0, "\\boxed{1}")], problems)
+
+
+def test_a_judge_that_likes_the_first_is_found_out() -> None:
+    problems = {p.problem_id: p for i in range(40) for p in pair_problems(f"g{i}", "q", f"x{i}", f"y{i}", "AB"[i % 2], both_orders=True)}
+    first = [Trace(name, "m", 0, "Answer: A") for name in problems]
+    found = grade("m", list(verify(first, problems)), problems)
+    assert found.pass_1 == 0.5
+    assert found.judging is not None
+    assert (found.judging.consistency, found.judging.first_share, found.judging.accuracy) == (0, 1, 0.5)
+    right = [Trace(name, "m", 0, f"Answer: {p.answer}") for name, p in problems.items()]
+    found = grade("m", list(verify(right, problems)), problems)
+    assert found.judging is not None
+    assert (found.judging.consistency, found.judging.first_share, found.judging.accuracy) == (1, 0.5, 1)
+    assert found.judging.calibrated_log_loss < found.judging.log_loss < np.log(2)
+
+
+def test_calibration_of_a_judge_is_over_traces_and_orders() -> None:
+    rng = np.random.default_rng(0)
+    problems = {p.problem_id: p for i in range(300) for p in pair_problems(f"g{i}", "q", f"x{i}", f"y{i}", "A", both_orders=True)}
+    traces = []
+    for name, p in problems.items():
+        for k in range(4):
+            right = rng.random() < 0.7
+            traces.append(Trace(name, "m", k, f"Answer: {p.answer if right else 'AB'.replace(p.answer, '')}"))
+    found = grade("m", list(verify(traces, problems)), problems).judging
+    assert found is not None
+    assert found.accuracy > 0.85  # 8 votes of 70 %
+    assert abs(found.first_share - 0.5) < 0.05
+    assert found.temperature < 1  # 300 pairs that all go one way: votes say less than is known
+
+
+def test_ties_are_right_only_where_a_tie_is_meant() -> None:
+    problems = {p.problem_id: p for p in (*pair_problems("t", "q", "x", "y", "tie"), *pair_problems("a", "q", "x", "z", "A"))}
+    traces = [Trace(name, "m", 0, "Answer: tie") for name in problems]
+    found = grade("m", list(verify(traces, problems)), problems)
+    assert found.pass_1 == 0.5
+    assert found.judging is not None
+    assert found.judging.accuracy == 0.75
