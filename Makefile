@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 COLLECTIONS ?= ../shared/collections
 
-.PHONY: setup demo test check bench bench-judging docs clean
+.PHONY: setup demo test check bench bench-judging bench-training docs clean
 
 setup: $(VENV)/.complete
 
@@ -35,6 +35,11 @@ bench: setup  ## figures and ratios; needs the collections of README
 	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/judging.py --judgments 20000 --resume 100000
 	$(BIN)/python benchmarks/first_stage.py --collections $(COLLECTIONS)
+
+bench-training: setup  ## training beside sentence-transformers, whose trainer needs packages that nothing else does
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/training-requirements.txt
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --gpu --rows 8192
 
 bench-judging: .venv-bench/.complete  ## CPU of judgments beside the openai SDK and litellm, memory, resume; about 5 minutes
 	.venv-bench/bin/python benchmarks/client.py

@@ -1,12 +1,15 @@
 """How fast a pointwise reranker is trained, as ratios to sentence-transformers' CrossEncoderTrainer: same rows, model, machine.
 
     python benchmarks/training.py [--json] [--rows 256] [--collection python_docs] [--family encoder language_model]
+    python benchmarks/training.py --gpu --rows 8192 --base FOLDER        # on a GPU; says so and stops where there is none
 
 Both learn the same rows in steps of 32 by mean squared error with AdamW; lengths are those of the collection's documents, cut at
 --max-tokens. Tokens are counted without padding. Time is CPU time of one thread and includes tokenization, which
 sentence-transformers does inside the step. The encoder is all-MiniLM-L6-v2 with a new head, the language model a random Qwen3 of
-6 layers; with both in float32, and with both in bfloat16 where the CPU computes it. On a GPU time is wall time. TFLOP/s
-counts 6 operations per weight outside the embeddings and token, without attention. Needs `pip install datasets`.
+6 layers or --base; with both in float32, and with both in bfloat16 where the CPU computes it. On a GPU time is wall time. TFLOP/s
+counts 6 operations per weight outside the embeddings and token, without attention; its share is of what a large matrix product
+reaches here, measured in the same minute. The peer needs a package of its own: `make bench-training` installs it, and --alone leaves
+it out.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +49,9 @@ def rows_of(collection: str, rows: int) -> tuple[list[str], list[list[str]]]:
     return chosen, [[documents[i] for i in rng.choice(len(documents), PER_QUERY, replace=False)] for _ in chosen]
 
 
-def bases(folder: Path, documents: list[list[str]], width: int) -> dict[str, str]:
+def bases(folder: Path, documents: list[list[str]], width: int, base: str) -> dict[str, str]:
+    if base:
+        return {"encoder": "all-MiniLM-L6-v2", "language_model": base}
     from tiny_models import write_tiny_qwen
 
     texts = ["Yes"] * 100 + ["system", "user", "assistant"] * 100 + [d[:2000] for group in documents for d in group]
@@ -138,6 +144,17 @@ def seconds(call: Callable[[], None]) -> float:
     return clock() - start
 
 
+def matrix_rate(precision: str) -> float:
+    """Return what a product of two square matrices reaches, in TFLOP/s: the best of some tries."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    n, device = (8192, "cuda") if gpu else (1024, "cpu")
+    a = torch.randn(n, n, device=device, dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    a @ a
+    return max(2 * n**3 / seconds(lambda: [a @ a for _ in range(8 if gpu else 4)] and None) * (8 if gpu else 4) for _ in range(3)) / 1e12
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
@@ -147,12 +164,17 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=384, help="of the random language model")
     parser.add_argument("--family", nargs="+", choices=["encoder", "language_model"], default=["encoder", "language_model"])
     parser.add_argument("--precision", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    parser.add_argument("--base", default="", help="folder of a causal language model, instead of the random one")
+    parser.add_argument("--gpu", action="store_true", help="only where there is a GPU")
+    parser.add_argument("--alone", action="store_true", help="without sentence-transformers")
     options = parser.parse_args()
-    try:
-        import datasets  # noqa: F401
-    except ModuleNotFoundError:
-        sys.exit("skipped: sentence-transformers trains only with the package datasets (pip install datasets)")
     import torch
+
+    if options.gpu and not torch.cuda.is_available():
+        print("skipped: no GPU")
+        return
+    if not options.alone and find_spec("datasets") is None:
+        sys.exit("skipped: sentence-transformers trains only with the package datasets (make bench-training installs it; or use --alone)")
 
     torch.set_num_threads(1)
     queries, documents = rows_of(options.collection, options.rows)
@@ -160,35 +182,36 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for family in options.family:
-            base = bases(folder, documents, options.width)[family]
+            base = bases(folder, documents, options.width, options.base)[family]
             for precision in options.precision:
                 size = options.max_tokens
-                peer = seconds(theirs(base, family, data, size, precision, folder / "theirs"))
+                peer = None if options.alone else seconds(theirs(base, family, data, size, precision, folder / "theirs"))
                 run, tokens, module = ours(base, family, data, size, precision, folder / f"{family}-{precision}")
                 own = seconds(run)
                 report(options.json, family, precision, tokens(), own, peer, module)
 
 
-def report(as_json: bool, family: str, precision: str, tokens: int, own: float, peer: float, module: Any) -> None:
+def report(as_json: bool, family: str, precision: str, tokens: int, own: float, peer: float | None, module: Any) -> None:
     import torch
 
     weights = sum(p.numel() for n, p in module.named_parameters() if "embed" not in n and "lm_head" not in n)
-    rate = 6 * weights * tokens / own / 1e12
-    row = {
+    rate, most = 6 * weights * tokens / own / 1e12, matrix_rate(precision)
+    row: dict[str, Any] = {
         "family": family,
         "precision": precision,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu, 1 thread",
         "tokens": tokens,
         "zelo_tokens_per_s": round(tokens / own, 1),
-        "sentence_transformers_tokens_per_s": round(tokens / peer, 1),
-        "ratio": round(peer / own, 2),
-        "zelo_tflop_per_s": round(rate, 4),
     }
+    if peer is not None:
+        row |= {"sentence_transformers_tokens_per_s": round(tokens / peer, 1), "ratio": round(peer / own, 2)}
+    row |= {"zelo_tflop_per_s": round(rate, 4), "matrix_tflop_per_s": round(most, 4), "share_of_matrix_rate": round(rate / most, 3)}
     if as_json:
         print(json.dumps(row), flush=True)
-    else:
-        speeds = f"zelo {tokens / own:>9,.0f}/s  sentence-transformers {tokens / peer:>9,.0f}/s  ratio {peer / own:.2f}"
-        print(f"{family:<15}{precision:<10}{tokens:>8,} tokens  {speeds}  ({row['device']}, {rate:.3f} TFLOP/s in weights)", flush=True)
+        return
+    beside = "" if peer is None else f"  sentence-transformers {tokens / peer:>9,.0f}/s  ratio {peer / own:.2f}"
+    share = f"{rate:.3f} TFLOP/s in weights, {rate / most:.0%} of a matrix product's"
+    print(f"{family:<15}{precision:<10}{tokens:>8,} tokens  zelo {tokens / own:>9,.0f}/s{beside}  ({row['device']}, {share})", flush=True)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,14 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert_same(found, alone, 1e-6)
 
 
+def test_sharded_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import accelerate
+
+    monkeypatch.setattr(accelerate.Accelerator, "distributed_type", accelerate.DistributedType.FSDP)
+    with pytest.raises(InputError, match=r"does not gather sharded weights.*use DDP"):
+        trained(tmp_path)
+
+
 def test_a_finished_training_is_not_repeated_and_another_one_not_resumed(tmp_path: Path) -> None:
     first, weights = trained(tmp_path)
     again, same = trained(tmp_path)

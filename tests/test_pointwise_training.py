@@ -287,14 +287,23 @@ def test_the_stage(tmp_path: Path, loss: str) -> None:
     rows = [(q, d, float(t)) for q in made.queries for d, t in zip(made.candidates[q], expit(made.truth[q]), strict=True)]
     columns = dict(zip(("query_id", "doc_id", "target"), map(list, zip(*rows, strict=True)), strict=True))
     write_table(workspace.path("targets"), "targets", columns)
-    pairs = [(q, c[i], c[i + 1], 0.7, 3) for q, c in made.candidates.items() for i in range(len(c) - 1)]
-    names = ("query_id", "doc_id_a", "doc_id_b", "prob_a", "n_judges")
+    pairs = [(q, c[i], c[i + 1], 0.7, 3, 3.0, 1.0, 0.0) for q, c in made.candidates.items() for i in range(len(c) - 1)]
+    names = ("query_id", "doc_id_a", "doc_id_b", "prob_a", "n_judges", "weight", "slope", "offset")
     write_table(workspace.path("preferences"), "preferences", dict(zip(names, map(list, zip(*pairs, strict=True)), strict=True)))
     outcome = stage.run(made.context())
     assert outcome.rows == {"queries": 10, "targets": 240}
     assert any("against their targets: loss" in note for note in outcome.notes)
     about = json.loads((workspace.path("model") / "zelo.json").read_text("utf-8"))
     assert about["rows"] == about["queries"] * (24 if loss == "pairs" else 16)
+    card = (workspace.path("model") / "README.md").read_text("utf-8")
+    for part in (
+        "| first stage | bm25 + dense (",
+        "100 candidates per question |",
+        "| judges | ",
+        "| score | sigmoid(logit of Yes / 5), in [0, 1] |",
+    ):
+        assert part in card
+    assert about["origin"]["collection"] == Path(made.context().recipe.ingest.collection).name
     scores = load_reranker(workspace.path("model")).score("open", ["read write", "file"])
     assert ((scores > 0) & (scores < 1)).all()
     assert [path.name for path in (workspace.root / "training/pointwise").iterdir()] == ["log.jsonl"]

@@ -58,6 +58,7 @@ for _command in (
     comparing.latency,
     models.export_model,
     models.verify,
+    models.log,
 ):
     cli.add_command(_command)
 

@@ -1,4 +1,4 @@
-"""Commands for a trained model's files: write it in another form, compare its scores with those it was written with."""
+"""Commands for a trained model's files: write it in another form, compare its scores with those it was written with, read its log."""
 
 from __future__ import annotations
 
@@ -43,3 +43,26 @@ def verify(model: Path, library: Any, tolerance: float) -> None:
     if not found.largest <= tolerance:
         raise InputError(f"the scores are not those of the parity file: {line}", where=str(model), remedy="export or train it again")
     click.echo(line)
+
+
+@click.command()
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: loss, held-out queries, tokens per second.")
+@click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), help="Write event files for TensorBoard into this folder.")
+def log(log: Path, svg: Path | None, tensorboard: Path | None) -> None:
+    """Say what a training's log says; draw it, or hand it to TensorBoard.
+
+    LOG is the file, or a folder with it: a model's, or `training/...` of a workspace, also while training goes on.
+    """
+    from zelo.report.run_log import find_log, read_log, summary, to_svg, to_tensorboard
+
+    file = find_log(log)
+    found = read_log(file)
+    click.echo("\n".join(summary(found)))
+    if svg is not None:
+        svg.write_text(to_svg(found, f"{file.parent.name}/{file.name}"), "utf-8")
+        click.echo(f"{svg}: written")
+    if tensorboard is not None:
+        click.echo(
+            f"{tensorboard}: {to_tensorboard(found, tensorboard):,} values. Next: tensorboard --logdir {shlex.quote(str(tensorboard))}"
+        )

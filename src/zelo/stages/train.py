@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zelo.artifacts import read_table
+from zelo.collections import BUILT_IN
 from zelo.core.groups import group_rows
 from zelo.errors import InputError, RecipeError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Recipe
+from zelo.rerankers.card import name_of
 from zelo.stages import inputs
 from zelo.stages.signals import clear, learn_signals, training_notes
 
@@ -85,9 +87,23 @@ def _fine_tune(context: Context, texts: Mapping[str, str], query_texts: Mapping[
         work,
         context.progress.task("training"),
         kind=kind,
+        origin=origin(recipe),
     )
     clear(work)
     return Outcome(counts, notes=training_notes(report))
+
+
+def origin(recipe: Recipe) -> dict[str, str]:
+    """Return what a model card says about the workspace: its collection, first stage and judges, by their parameters."""
+    retrieve, built_in = recipe.retrieve, recipe.ingest.collection in BUILT_IN
+    legs = [f"dense ({name_of(recipe.encode.model)})" if leg == "dense" else leg for leg in retrieve.legs]
+    fused = f", fused by {retrieve.fusion}" if len(legs) > 1 else ""
+    return {
+        "collection": recipe.ingest.collection if built_in else Path(recipe.ingest.collection).name,
+        "first stage": f"{' + '.join(legs)}{fused}, {retrieve.candidates} candidates per question",
+        "judges": ", ".join(name.rpartition("#")[2] for name in recipe.judge.ensemble),  # a server's address stays here
+        "line": recipe.line,
+    }
 
 
 def _comparisons(context: Context) -> dict[str, list[tuple[str, str, float]]]:

@@ -2,7 +2,7 @@
 
 Read it from top to bottom: `train` plans the steps, goes on where a killed run stopped, and steps. What is random is a function of
 the seed and the step, so that a run that was killed and resumed ends with the same weights. One process or several:
-`accelerate launch` sets the devices; each process takes its share of every step.
+`accelerate launch` sets the devices; each process takes its share of every step and holds all weights (DDP).
 """
 
 from __future__ import annotations
@@ -140,12 +140,15 @@ def train(
 
     Raises:
         ConvergenceError: the loss is not a number any more.
-        InputError: a checkpoint is damaged, or an evaluation lacks the watched value.
+        InputError: a checkpoint is damaged, an evaluation lacks the watched value, or accelerate would shard the weights.
         MissingExtraError: torch or accelerate is not installed.
     """
     torch, accelerate = import_extra("torch", "torch"), import_extra("accelerate", "accelerate")
     with _repeatable(torch, settings.threads, scorer.device.type):
         accelerator = accelerate.Accelerator(cpu=scorer.device.type == "cpu")
+        if str(accelerator.distributed_type).rpartition(".")[2] in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+            # Checkpoints, `patience` and the saved model would hold one process's part of the weights.
+            raise InputError("the loop does not gather sharded weights", remedy="use DDP, and low-rank adapters if memory is short")
         if settings.gradient_checkpointing:
             scorer.checkpoint_gradients()
         module, optimizer = accelerator.prepare(scorer.module, _optimizer(torch, scorer.module, settings))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +73,7 @@ def train_pointwise(
     *,
     kind: Literal["language_model", "cross_encoder"] = "language_model",
     threads: int = 0,
+    origin: Mapping[str, str] | None = None,
 ) -> tuple[PointwiseReranker, Report]:
     """Train, and write a folder that zelo, sentence-transformers and transformers load as it is.
 
@@ -86,6 +87,7 @@ def train_pointwise(
         advance: called with (steps done, steps).
         kind: of the model.
         threads: cores to use; 0 = as many as torch is set to.
+        origin: where targets and candidates come from, name -> value: for the card.
 
     Returns:
         The model, and what the training did.
@@ -104,7 +106,7 @@ def train_pointwise(
     how = _how(settings, threads, measured=len(held) > 0)
     evaluate = (lambda: measure(scorer, held, form.scale, settings.token_budget)) if len(held) else None
     report = train(scorer, learned, make_loss(settings.loss, form.scale), how, work, seed, advance, evaluate)
-    _write(folder, model, base, source, settings, seed, work, report, (learned, held))
+    _write(folder, model, base, source, settings, seed, work, report, (learned, held), origin or {})
     return model, report
 
 
@@ -226,6 +228,7 @@ def _write(
     work: Path,
     report: Report,
     files: tuple[TokenFile, TokenFile],
+    origin: Mapping[str, str],
 ) -> None:
     learned, held = files
     queries = len(np.unique(learned.groups))
@@ -240,6 +243,7 @@ def _write(
         "held_out": dict(report.evaluation),
         "settings": {name: value for name, value in asdict(settings).items() if name != "base"},
         "seed": seed,
+        "origin": dict(origin),
     }
     scorer = model.scorer
     if isinstance(scorer, LanguageModel) and settings.lora_rank:
@@ -280,12 +284,13 @@ def _card(form: Format, base: str, about: dict[str, Any], settings: Train, seed:
         "steps": about["steps"],
         "tokens": about["tokens"],
         "seed": seed,
+        **about["origin"],
         **{f"held-out questions: {name}": f"{value:.4f} (against targets, not labels)" for name, value in about["held_out"].items()},
     }
     summary = (
         "A pointwise reranker: it reads a question and a document together and says in [0, 1] how well the document answers. "
-        f"`{name_of(base)}` was fine-tuned on zELO targets (arXiv 2509.12541). It reranks what a first stage found; the workspace "
-        "that it comes from says which one."
+        f"`{name_of(base)}` was fine-tuned on zELO targets (arXiv 2509.12541). It reranks what a first stage found: other "
+        "candidates than those it learned from may be ranked worse."
     )
     return model_card("Pointwise reranker", summary, facts, base, holds_weights=True, usage=usage_of(form)) + serve_section(
         "this-folder", form
