@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from zelo.core.comparison_graph import hamiltonian_cycles
 from zelo.judges.known import History
 from zelo.planning.bill import Amount, Bill, Sample, Workload, adaptive_note, bill, budget_notes, duration, money, pairs_of, short, total
-from zelo.recipe import Judging, Model, Pairs
+from zelo.recipe import Judging, Model, Pairs, Pairwise, Recipe
 
 PRICED = Model(input_price=0.4, output_price=1.6)
 WORK = Workload("openai:m", "model", 1000, 20, 1020, sample=Sample(800.0, 0.0, 1024.0, 0.01), facts=PRICED, batches=True)
@@ -26,7 +26,13 @@ def known(found: Amount | None) -> Amount:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 60), st.integers(1, 6))
 def test_pairs_are_those_that_will_be_drawn(documents: int, cycles: int) -> None:
-    assert pairs_of(documents, Pairs(degree=2 * cycles)) == len(hamiltonian_cycles(documents, 2 * cycles, np.random.default_rng(0)))
+    drawn = hamiltonian_cycles(documents, 2 * cycles, np.random.default_rng(0))
+    assert pairs_of(documents, Recipe(pair=Pairs(degree=2 * cycles))) == len(drawn)
+
+
+def test_the_ensemble_judges_only_the_teaching_pairs_of_the_distilled_line() -> None:
+    recipe = Recipe(line="distilled", pairwise=Pairwise(teaching_pairs=3))
+    assert [pairs_of(n, recipe) for n in (1, 2, 3, 50)] == [0, 1, 3, 3]
 
 
 def test_an_offline_judge_costs_nothing() -> None:
