@@ -345,3 +345,14 @@ def test_padding_of_a_text_alone_stays_below_the_limit(plain: Encoder) -> None:
     lists = [[1] * n for n in (3, 16, 17, 40, 50)]
     shapes = [batch.ids.shape for batch in _batches(lists, [[i] for i in range(5)], 0, 16, 50)]
     assert shapes == [(1, 50), (1, 48), (1, 32), (2, 16)]
+
+
+def test_a_card_does_not_ask_a_hub_for_a_license(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sentence_transformers
+
+    from zelo.rerankers.card import license_of
+
+    asked: list[str] = []
+    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", lambda name, **_: asked.append(name))
+    assert license_of("an-author/no-such-model-of-zelo") == ""
+    assert asked == []

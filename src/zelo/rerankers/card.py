@@ -57,8 +57,8 @@ def name_of(encoder: str) -> str:
 def license_of(encoder: str) -> str:
     """Return the license that a model's own card states in its front matter, or ""."""
     try:
-        lines = (resolve_model(encoder) / "README.md").read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError, ZeloError):  # a card is not worth failing for
+        lines = (resolve_model(encoder, download=False) / "README.md").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ZeloError):  # a card is not worth failing for, or asking a hub
         return ""
     if not lines or lines[0].strip() != "---":
         return ""
