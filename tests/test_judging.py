@@ -206,6 +206,22 @@ def test_an_interrupt_keeps_what_was_answered_and_tells_what_is_left(workspace: 
         assert answers(workspace) - before == sum(server.answered.values())  # calls under way were waited for
 
 
+def test_what_the_context_window_cuts_is_asked_twice_and_then_only_with_more_room(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = r"below the limit of \d+ output tokens.*larger context window"
+    with FaultServer(answer=says, rate=1.0, faults=["length"]) as server:
+        with pytest.raises(JudgeError, match=f"64 questions in a row.*{told}"):
+            judged(workspace, server.url)
+        monkeypatch.setattr("zelo.judges.running.LOST_IN_A_ROW", 10_000)
+        for _ in range(2):
+            with pytest.raises(JudgeError, match=told):
+                judged(workspace, server.url)
+            assert set(asked(server).values()) == {2}
+        server.rate = 0.0
+        done = judged(workspace, server.url, **{"judge.max_output_tokens": "6000"})
+        assert set(asked(server).values()) == {3}
+    assert set(table(done)["status"]) == {"ok"}
+
+
 def test_a_wrong_key_stops_at_once(workspace: Path) -> None:
     with FaultServer(script=["401"] * 10_000) as server:
         with pytest.raises(JudgeError, match="401"):

@@ -19,10 +19,13 @@ from zelo.errors import WorkspaceError
 from zelo.judges import Answer, Comparison
 from zelo.judges.journal import Attempt, Journal, digest
 from zelo.judges.known import Known
-from zelo.judges.llm import language_model
+from zelo.judges.llm import LanguageModelJudge, language_model, prompters
+from zelo.language_models.names import Unopened
+from zelo.language_models.protocol import Reply
 from zelo.planning.prospect import Plan, make_plan, plan_lines
 from zelo.recipe import from_dict
 from zelo.stages.judge import JOURNAL
+from zelo.stages.questions import a_first, read_pairs
 from zelo.workspace import Workspace
 
 OWN = "python:prospect_judge:make"
@@ -258,7 +261,7 @@ def test_a_journal_that_cannot_be_read(tmp_path: Path) -> None:
     with Known(tmp_path / "absent.sqlite") as nothing:
         assert nothing.history("j", "p").attempts == 0
         assert nothing.spent() == (0.0, 0)
-        assert nothing.settled("j", "p", [b"x"], np.zeros((1, 3), np.int64)) == 0
+        assert nothing.settled("j", "p", [b"x"], np.zeros((1, 3), np.int64)).ours == 0
 
 
 def test_questions_lost_for_good_are_not_left(tmp_path: Path) -> None:
@@ -274,8 +277,61 @@ def test_questions_lost_for_good_are_not_left(tmp_path: Path) -> None:
     digests = [digest(text) for text in ("q", "a", "b")]
     with Known(tmp_path / JOURNAL) as known:
         shown = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2]])
-        assert known.settled("j", "p", digests, shown) == 2
-        assert known.settled("j", "p", digests, shown[[2]]) == 0
-        assert known.settled("j", "other prompt", digests, shown) == 0
+        assert known.settled("j", "p", digests, shown).ours == 2
+        assert known.settled("j", "p", digests, shown[[2]]).ours == 0
+        assert known.settled("j", "other prompt", digests, shown).ours == 0
         history = known.history("j", "p")
         assert (history.answers, history.attempts, history.read) == (1, 4, 3.0)
+
+
+def test_what_was_cut_is_left_when_answers_may_be_longer(copy: Workspace) -> None:
+    opened = with_model(copy)
+    before = make_plan(opened).bills[1].work.left
+    judge = language_model_of(opened)
+    with Journal(opened.root / JOURNAL) as journal:
+        number, (at, below) = journal.judge(judge.name, judge.prompt_id), shown_first(opened, judge.name, journal)
+        for question, written in ((at, 1024), (below, 300)):
+            cut = judge.read(Reply("so", "length", 50, written, 0, 0.0))
+            journal.add([Attempt(number, question, cut)] * 2)
+        for room, unusable in ((1024, [2, 2]), (1025, [0, 0])):
+            assert journal.standing(number, np.array([at, below]), room).unusable.tolist() == unusable
+    assert make_plan(opened).bills[1].work.left == before - 2
+    raised = opened.recipe.with_settings({"judge.max_output_tokens": "6000"})
+    assert make_plan(opened, raised).bills[1].work.left == before
+
+
+def test_batches_under_way_are_told_and_not_left(copy: Workspace) -> None:
+    opened = with_model(copy)
+    before = make_plan(opened).bills[1].work.left
+    judge = language_model_of(opened)
+    with Journal(opened.root / JOURNAL) as journal:
+        number, two = journal.judge(judge.name, judge.prompt_id), shown_first(opened, judge.name, journal)
+        batch = journal.begin_batch(number, two)
+        journal.set_batch(batch, "open", "batch_0")
+        found = make_plan(opened).bills[1].work
+        assert (found.left, found.sent) == (before - 2, 2)
+        assert any(line.startswith("2 comparisons are under way in batches") for line in plan_lines(make_plan(opened), "x"))
+        journal.add([Attempt(number, two[0], Answer(0.5))])  # known from elsewhere
+        found = make_plan(opened).bills[1].work
+        assert (found.left, found.sent) == (before - 2, 1)
+        journal.set_batch(batch, "done", "", [Attempt(number, two[1], Answer(0.5))])
+    found = make_plan(opened).bills[1].work
+    assert (found.left, found.sent) == (before - 2, 0)
+
+
+def language_model_of(opened: Workspace) -> LanguageModelJudge:
+    return LanguageModelJudge(Unopened(MODEL), prompters(MODEL, opened.recipe)[0], prompters(MODEL, opened.recipe)[1])
+
+
+def shown_first(opened: Workspace, name: str, journal: Journal) -> list[int]:
+    """The journal's numbers of the first two comparisons that a judge is shown."""
+    pairs = read_pairs(opened.path("pairs"))
+    texts = {d.doc_id: d.full_text for d in read_corpus(opened.path("corpus"))}
+    queries = {q.query_id: q.text for q in read_queries(opened.path("queries"))}
+    rows = []
+    for row, leads in enumerate(a_first(pairs, name, opened.recipe.seed)[:2].tolist()):
+        a, b = (texts[pairs.doc_ids[place[row]]] for place in (pairs.a, pairs.b))
+        numbers = journal.texts([queries[pairs.query_ids[pairs.query[row]]], *((a, b) if leads else (b, a))], ["q", "x", "y"])
+        rows.append([*numbers.tolist(), 0])
+    found: list[int] = journal.questions(np.array(rows)).tolist()
+    return found

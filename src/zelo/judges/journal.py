@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from zelo.errors import InputError, WorkspaceError
 from zelo.judges import Answer, Comparison
 from zelo.judges.filesystems import refuse_network
+from zelo.judges.parsing import LIMIT_OF
 from zelo.types import Status
 
 IntArray = NDArray[np.int64]
@@ -34,6 +35,10 @@ VERSION = 2
 STATUSES = (*get_args(Status), "error")
 """How an attempt ended, by its number in the file: as of an answer, or "error": the call failed and there is no answer."""
 ERROR = STATUSES.index("error")
+CUT = STATUSES.index("truncated")
+SHORT = f"""a.status = {CUT} AND :room > CASE WHEN w.text GLOB '*{LIMIT_OF}[0-9]*'
+    THEN CAST(SUBSTR(w.text, INSTR(w.text, '{LIMIT_OF}') + {len(LIMIT_OF)}) AS INTEGER) ELSE a.output_tokens END"""
+"""SQL: whether attempt `a` with note `w` was cut at fewer tokens than `:room`; without a limit in the note, those written are it."""
 SAMPLE = 50
 """keep_reasoning = "sample" keeps one reasoning in so many."""
 NOTE = 500  # characters; an error message of a server may be a page
@@ -238,7 +243,7 @@ class Journal:
     def standing(self, judge: int, questions: IntArray, room: int = 0) -> Standing:
         """Return what is known of questions [n] of a judge.
 
-        With `room`, answers that were cut before they had so many tokens do not count as unusable: they may be longer now.
+        With `room`, answers that were cut while they might have fewer tokens do not count as unusable: they may be longer now.
         """
         table = self._integers("SELECT id, question << 3 | status FROM attempts WHERE judge = ?", 2, (judge,))
         numbers, asked, ended = table[:, 0], table[:, 1] >> 3, table[:, 1] & 7
@@ -249,9 +254,9 @@ class Journal:
         for rows in (np.flatnonzero(~usable), np.flatnonzero(usable)[::-1]):
             attempt[asked[rows]], status[asked[rows]] = numbers[rows], ended[rows]
         unusable = np.bincount(asked[~usable & (ended != ERROR)], minlength=count)
-        if room and (ended == STATUSES.index("truncated")).any():
-            cut = "SELECT question FROM attempts WHERE judge = ? AND status = ? AND output_tokens < ?"
-            short = self._integers(cut, 1, (judge, STATUSES.index("truncated"), room))
+        if room and (ended == CUT).any():
+            cut = f"SELECT a.question FROM attempts a LEFT JOIN words w ON w.id = a.note WHERE a.judge = :judge AND {SHORT}"
+            short = self._integers(cut, 1, {"judge": judge, "room": room})
             unusable = unusable - np.bincount(short[:, 0], minlength=len(unusable))
         return Standing(attempt[questions], status[questions], unusable[questions].astype(np.int64))
 
@@ -305,7 +310,7 @@ class Journal:
         ask = "SELECT question FROM batch_questions WHERE batch = ?"
         return [(number, name, [q for (q,) in self._database.execute(ask, (number,))]) for number, name in rows]
 
-    def _integers(self, query: str, columns: int, values: tuple[object, ...] = ()) -> IntArray:
+    def _integers(self, query: str, columns: int, values: tuple[object, ...] | dict[str, object] = ()) -> IntArray:
         cursor = self._database.execute(query, values)
         return np.fromiter(chain.from_iterable(cursor), np.int64).reshape(-1, columns)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zelo.errors import WorkspaceError
-from zelo.judges.journal import ERROR, VERSION
+from zelo.judges.journal import ERROR, SHORT, VERSION
 from zelo.judges.running import MOST_UNUSABLE
 
 IntArray = NDArray[np.int64]
@@ -28,9 +28,13 @@ FROM attempts WHERE judge = ? AND (status = 0 OR input_tokens + output_tokens > 
 _SECONDS = "SELECT COUNT(*), AVG(seconds), AVG(seconds * seconds) FROM attempts WHERE judge = ? AND status = 0 AND seconds > 0"
 _SETTLED = f"""
 SELECT q.query, q.first, q.second FROM questions q JOIN (
-    SELECT question FROM attempts WHERE judge = ? GROUP BY question
-    HAVING SUM(status = 0) > 0 OR SUM(status NOT IN (0, {ERROR})) >= {MOST_UNUSABLE}
+    SELECT a.question FROM attempts a LEFT JOIN words w ON w.id = a.note WHERE a.judge = :judge GROUP BY a.question
+    HAVING SUM(a.status = 0) > 0 OR SUM(a.status NOT IN (0, {ERROR}) AND NOT (:room AND {SHORT})) >= {MOST_UNUSABLE}
 ) s ON s.question = q.id WHERE q.second_query = 0
+"""
+_SENT = f"""
+SELECT q.query, q.first, q.second FROM questions q JOIN batch_questions s ON s.question = q.id JOIN batches b ON b.id = s.batch
+WHERE b.judge = :judge AND b.state IN ('sending', 'open') AND q.second_query = 0 EXCEPT {_SETTLED}
 """
 
 
@@ -47,6 +51,14 @@ class History:
     seconds: float = 0.0
     seconds_error: float = 0.0
     dollars: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many of the questions that were asked about are in some state, and how many others are, by their query's place."""
+
+    ours: int
+    others: Mapping[int, int]
 
 
 def dollars_spent(path: Path) -> float:
@@ -109,44 +121,45 @@ class Known:
             float(dollars),
         )
 
-    def settled(self, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray) -> int:
-        """Return how many questions will not be asked: they are answered, or were too often answered in a way that cannot be used.
+    def settled(self, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray, room: int = 0) -> Counted:
+        """Count questions that will not be asked: they are answered, or were too often answered in a way that cannot be used.
 
         Args:
             judge: its name.
             prompt_id: its way of asking.
             digests: of texts.
             shown: questions [n, 3], places in `digests` of the query and of the two documents in the order shown.
+            room: tokens that an answer may have; those that were cut at fewer will be asked for again. 0 = they will not.
         """
-        return self._compared(judge, prompt_id, digests, shown)[0]
+        return self._compared(_SETTLED, judge, prompt_id, digests, shown, room)
 
-    def settled_others(self, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray) -> dict[int, int]:
-        """Return how many other questions are settled, by their query's place in `digests`; arguments as of `settled`."""
-        return self._compared(judge, prompt_id, digests, shown)[1]
+    def sent(self, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray, room: int = 0) -> Counted:
+        """Count questions that are not settled but under way, in batches that are not collected; arguments as of `settled`."""
+        return self._compared(_SENT, judge, prompt_id, digests, shown, room)
 
-    def _compared(self, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray) -> tuple[int, dict[int, int]]:
+    def _compared(self, query: str, judge: str, prompt_id: str, digests: Sequence[bytes], shown: IntArray, room: int) -> Counted:
         number = self._number(judge, prompt_id)
         if number is None or not len(shown):
-            return 0, {}
+            return Counted(0, {})
         numbers = dict(self._rows("SELECT digest, id FROM texts"))
         ids = np.array([numbers.get(digest, 0) for digest in digests], np.int64)
-        theirs = np.array(self._rows(_SETTLED, number), np.int64).reshape(-1, 3)
+        theirs = np.array(self._rows(query, judge=number, room=room), np.int64).reshape(-1, 3)
         codes = np.unique(np.concatenate([theirs, ids[shown]]), axis=0, return_inverse=True)[1].reshape(-1)
         known, ours = codes[: len(theirs)], codes[len(theirs) :]
         other, count = np.unique(theirs[~np.isin(known, ours), 0], return_counts=True)
         others = dict(zip(other.tolist(), count.tolist(), strict=True))
         places = np.unique(shown[:, 0]).tolist()
-        return int(np.isin(ours, known).sum()), {place: others[ids[place]] for place in places if ids[place] in others}
+        return Counted(int(np.isin(ours, known).sum()), {place: others[ids[place]] for place in places if ids[place] in others})
 
     def _number(self, judge: str, prompt_id: str) -> int | None:
         rows = self._rows("SELECT id FROM judges WHERE judge = ? AND prompt_id = ?", judge, prompt_id)
         return int(rows[0][0]) if rows else None
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: object, **named: object) -> list[tuple[Any, ...]]:
         if self._database is None:
             return []
         with self._readable():
-            return self._database.execute(query, values).fetchall()
+            return self._database.execute(query, named or values).fetchall()
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 Online, a refusal that names a parameter changes how the next request is written (`language_models.dialect`). A batch fails as a
 whole where its requests have such a parameter. Its refusals, which no provider bills, teach the same, and its questions are sent
-again, in a way that was not tried before.
+again, in a way that was not refused before. Several batches may be open, written in different ways: what an older way was refused for
+says nothing of the questions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Learner:
     def __init__(self, judge: Any) -> None:
         """Learn for a `batching.BatchJudge`."""
         self._judge, self._adapter = judge, getattr(judge.batch, "adapter", None)
-        self._tried: set[Manner] = set()
+        self._refused: set[Manner] = set()
 
     @property
     def manner(self) -> Manner:
@@ -42,11 +43,10 @@ class Learner:
             except UnsupportedOutput:
                 if not self._weaken(self._judge.output):
                     raise
-        self._tried.add(self.manner)
         return self.manner
 
     def learn(self, comparison: Comparison, error: Exception, manner: Manner) -> bool:
-        """Take in the refusal of a request that was written in a manner; whether asking again is another request."""
+        """Take in the refusal of a request that was written in a manner; whether asking again is another request, not known to fail."""
         dialect, output = manner
         if self._adapter is None or dialect is None or not isinstance(error, BadRequest) or error.said is None:
             return False
@@ -54,7 +54,9 @@ class Learner:
             learned = self._adapter.learn(self._judge.request(comparison, output), error.said, dialect)
         except UnsupportedOutput:
             learned = self._weaken(output)
-        return learned and self.manner not in self._tried
+        if learned:
+            self._refused.add(manner)
+        return self.manner != manner and self.manner not in self._refused
 
     def _weaken(self, output: Any) -> bool:
         weaken = getattr(self._judge, "weaken", None)

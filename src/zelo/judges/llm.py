@@ -15,7 +15,7 @@ from typing import Literal
 from zelo.errors import InputError, RecipeError, RetryError
 from zelo.judges import Answer, Comparison
 from zelo.judges.injection import flags_of
-from zelo.judges.parsing import Unparsable, parse_score, preference_of_labels, score_schema, wrapping_note
+from zelo.judges.parsing import Unparsable, cut_note, parse_score, preference_of_labels, score_schema, wrapping_note
 from zelo.judges.prompt_files import Prompt, load_across, load_prompt
 from zelo.judges.prompting import Prompter, Question
 from zelo.language_models.names import is_model_name, open_batches, open_model
@@ -30,7 +30,6 @@ TOP_LOGPROBS = 20
 
 _WEAKER: Mapping[Output, Output] = {"schema": "json", "json": "text"}
 _UNUSABLE: Mapping[str, tuple[Status, str]] = {
-    "length": ("truncated", "cut at the limit of output tokens"),
     "refusal": ("refused", "refused by the model"),
     "filter": ("refused", "refused by the provider's filter"),
 }
@@ -125,6 +124,9 @@ class LanguageModelJudge:
     def read(self, reply: Reply, output: Output | None = None, flags: str = "") -> Answer:
         """Turn the reply to a question of mode "reason" into an answer."""
         output = output or self.output
+        if reply.finish == "length":
+            note = cut_note(self._most_output, reply.output_tokens)
+            return self._answer([reply], None, "truncated", reply.text[:_KEPT], note, flags)
         if reply.finish != "stop":
             status, note = _UNUSABLE[reply.finish]
             return self._answer([reply], None, status, reply.text[:_KEPT], note, flags)

@@ -21,6 +21,8 @@ paper gives no thresholds. A third makes answers that are uniform in [-1, 1], wh
 SCORES = tuple(round(step / 10, 1) for step in range(-10, 11))
 """What a schema lets a model choose from."""
 
+LIMIT_OF = "the limit of "
+"""Before the limit in the note of an answer that was cut."""
 _REASONS = ("first_document", "second_document", "comparison")
 _NUMBER = re.compile(r"[+\-\u2212\u2010-\u2013]?(?:[0-9]{1,3}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})")
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
@@ -203,3 +205,22 @@ def _constant(name: str) -> float:
 
 
 _decode = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_constant).decode
+
+
+def cut_note(limit: int, written: int) -> str:
+    """Say that an answer was cut, and at which limit: a larger one asks again.
+
+    Args:
+        limit: tokens it was allowed.
+        written: tokens that it has; 0 = the server does not say.
+    """
+    if 0 < written < limit:  # the server has stopped it
+        return f"cut after {written}, below {LIMIT_OF}{limit} output tokens: the context window is full, or the server has its own limit"
+    return f"cut at {LIMIT_OF}{limit} output tokens"
+
+
+def cut_remedy(note: str) -> str:
+    """Say what to do about answers with such a note, which would be cut at the same place again; "" where it is not of a cut."""
+    if f"below {LIMIT_OF}" in note:
+        return "give its server a larger context window or output limit and raise judge.max_output_tokens, lower judge.document_characters"
+    return "raise judge.max_output_tokens" if LIMIT_OF in note else ""

@@ -22,6 +22,7 @@ from zelo.judges.committing import Committer
 from zelo.judges.journal import Attempt, Journal
 from zelo.judges.limits import AdaptiveConcurrency, Bucket, Budget, BudgetSpent, Reservation, backoff
 from zelo.judges.loops import in_a_loop, interrupts
+from zelo.judges.parsing import cut_remedy
 
 MOST_UNUSABLE = 2
 """A question that got so many unusable answers from one judge with one prompt stays missing: the same question gets the same."""
@@ -248,7 +249,9 @@ class Run:
         line.job.missing, line.job.left, line.lost = line.job.missing + 1, line.job.left - 1, line.lost + 1
         if line.lost >= LOST_IN_A_ROW:
             what = f"no usable answer to {line.lost} questions in a row, the last one: {why}"
-            self.halt(JudgeError(what, where=line.job.judge.name, remedy="when it answers again, the same command goes on"))
+            self.halt(
+                JudgeError(what, where=line.job.judge.name, remedy=cut_remedy(why) or "when it answers again, the same command goes on")
+            )
 
     def _check(self, line: Line, error: RetryError) -> None:
         """Stop where waiting has no end."""

@@ -12,6 +12,7 @@ import asyncio
 from zelo.errors import InputError, RecipeError, RetryError
 from zelo.judges import Answer, Comparison
 from zelo.judges.injection import flags_of
+from zelo.judges.parsing import cut_note
 from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request
 from zelo.reasoning.pairs import pair_prompt
 from zelo.reasoning.prompt_files import Prompt, load_prompt
@@ -98,9 +99,12 @@ class ThinkingJudge:
             shown += [f"[{'first' if sign > 0 else 'second'} order]\n{r.text}" for r in rows]
         text, note = "\n\n".join(shown), f"{voted} of {len(replies)} traces voted"
         if sides[0] is None or sides[1] is None:
-            cut, refused = (any(r.finish in kinds for r in replies) for kinds in (("length",), ("refusal", "filter")))
+            cut, refused = ([r for r in replies if r.finish in kinds] for kinds in (("length",), ("refusal", "filter")))
+            note = f"{note}, none in one order"
+            if cut:
+                note = f"{note}; {cut_note(self._knobs.max_tokens, max(r.output_tokens for r in cut))}"
             status: Status = "truncated" if cut else "refused" if refused else "unparsable"
-            return self._answer(replies, None, status, text, f"{note}, none in one order", flags)
+            return self._answer(replies, None, status, text, note, flags)
         return self._answer(replies, (sides[0] + sides[1]) / 2, "ok", text, note, flags)
 
     def _answer(self, replies: list[Reply], preference: float | None, status: Status, text: str, note: str, flags: str) -> Answer:

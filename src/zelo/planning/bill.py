@@ -6,7 +6,7 @@ Every figure says where it comes from: measured on answers that the journal has,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zelo.judges.batching import SHARE as BATCH_SHARE
@@ -68,7 +68,7 @@ class Workload:
         kind: "offline" runs here and costs nothing; "model" is a language model; "own" is the user's.
         pairs: pairs of the tournament.
         swapped: how many of them it sees in the other order as well.
-        left: all comparisons that are not answered yet, of all kinds.
+        left: all comparisons that are still to be sent, of all kinds.
         across: comparisons across queries that stage `align` has still to ask, all of them taken for open.
         calls: requests of one comparison.
         short: whether an answer is a single token.
@@ -79,6 +79,7 @@ class Workload:
         own_server: whether it runs on this machine.
         remark: what else is to be said; "" is nothing.
         thinks: whether it writes long traces.
+        sent: comparisons in batches that were sent and not collected.
     """
 
     judge: str
@@ -96,6 +97,7 @@ class Workload:
     own_server: bool = False
     remark: str = ""
     thinks: bool = False
+    sent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,3 +330,19 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.2g} {name}" if seconds < 100 * size else f"{seconds / size:,.0f} {name}"
     return f"{math.ceil(seconds)} s"
+
+
+def plus_minus(amount: Amount | None) -> str:
+    """Return an amount with its relative error, for people."""
+    if amount is None:
+        return "unknown"
+    if not amount.value:
+        return "0"
+    error = (amount.high - amount.low) / 2 / amount.value
+    return f"{short(amount.value)} ± {percent(error)}" if error >= 0.005 else short(amount.value)
+
+
+def spread(amount: Amount, show: Callable[[float], str]) -> str:
+    """Return an amount with what it may be, for people."""
+    low, value, high = (show(v) for v in (amount.low, amount.value, amount.high))
+    return value if low == high else f"{value} ({low} to {high})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +31,6 @@ from zelo.language_models.transport import loopback
 from zelo.plain import plain
 from zelo.planning.adaptive import judged_pairs, later_pairs
 from zelo.planning.bill import (
-    Amount,
     Bill,
     Sample,
     Workload,
@@ -41,8 +40,8 @@ from zelo.planning.bill import (
     duration,
     money,
     pairs_of,
-    percent,
-    short,
+    plus_minus,
+    spread,
     total,
 )
 from zelo.recipe import Model, Recipe
@@ -256,19 +255,24 @@ def _remote(work: Workload, judge: RemoteJudge, workspace: Workspace, recipe: Re
     leads, twice = a_first(pairs, judge.name, recipe.seed), swapped_rows(pairs, recipe.judge.swapped_share, recipe.seed)
     shown = np.column_stack([query, np.where(leads, a, b), np.where(leads, b, a)])
     every = np.concatenate([shown, shown[twice][:, [0, 2, 1]]])
-    settled = known.settled(judge.name, judge.prompt_id, questions.texts, every)
-    left, swapped, remark = len(every) - settled, len(twice), ""
+    room = recipe.judge.max_output_tokens
+    settled, sent = (count(judge.name, judge.prompt_id, questions.texts, every, room) for count in (known.settled, known.sent))
+    left, under_way, swapped, remark = len(every) - settled.ours - sent.ours, sent.ours, len(twice), ""
     if questions.later is not None:
         most = questions.later * (1 + recipe.judge.swapped_share)
         later = most.copy()
         swapped += round(recipe.judge.swapped_share * int(questions.later.sum()))
         # Answers about a query's other pairs are taken for those of rounds: with the same settings, or fewer comparisons, they are.
-        for place, count in known.settled_others(judge.name, judge.prompt_id, questions.texts, every).items():
+        for place, count in settled.others.items():
             later[place] = max(0.0, later[place] - count)
         if credited := round(float(most.sum() - later.sum())):
             remark = f"{credited:,} answers about other pairs are taken for those of rounds; if another design asked for them, more is left"
+        for place, count in sent.others.items():
+            taken = min(count, int(later[place]))
+            later[place], under_way = later[place] - taken, under_way + taken
         left += math.ceil(round(float(later.sum()), 6))
-    return replace(work, swapped=swapped, left=left + across, across=across, sample=sample, history=history, remark=remark)
+    work = replace(work, swapped=swapped, left=left + across, across=across, sent=under_way)
+    return replace(work, sample=sample, history=history, remark=remark)
 
 
 def _sample(estimates: Iterable[tuple[int, int, float]]) -> Sample:
@@ -308,7 +312,7 @@ def plan_lines(plan: Plan, name: str) -> Iterator[str]:
         yield f"{note}." if judges == remote else f"{', '.join(judges)}: {note}."
     for note in plan.notes:
         yield f"{note}."
-    if any(one.work.left for one in plan.bills):
+    if any(one.work.left or one.work.sent for one in plan.bills):
         yield f"Nothing was asked and nothing was paid for this plan. Next: zelo run {name}"
 
 
@@ -316,10 +320,10 @@ def _row(one: Bill) -> tuple[str, ...]:
     work = one.work
     if work.kind == "offline":
         return (work.judge, f"{work.pairs:,}", "", "", "", "", "no cost", "", "")
-    money_ = "unknown" if one.dollars is None else _range(one.dollars, money)
+    money_ = "unknown" if one.dollars is None else spread(one.dollars, money)
     return (
-        work.judge, f"{work.pairs:,}", f"{work.swapped:,}", f"{work.left:,}", _plus_minus(one.read), _plus_minus(one.written),
-        money_, _range(one.by_batch, money) if one.by_batch else "", _time(one),
+        work.judge, f"{work.pairs:,}", f"{work.swapped:,}", f"{work.left:,}", plus_minus(one.read), plus_minus(one.written),
+        money_, spread(one.by_batch, money) if one.by_batch else "", _time(one),
     )  # fmt: skip
 
 
@@ -327,13 +331,13 @@ def _total(bills: Sequence[Bill]) -> tuple[str, ...]:
     """The last line: sums, and the longest time, for all judges are asked at once."""
     dollars = total(b.dollars for b in bills)
     known = sum(b.dollars is not None for b in bills)
-    cost = _range(dollars, money) if dollars else f"unknown for {len(bills) - known} of {len(bills)}"
+    cost = spread(dollars, money) if dollars else f"unknown for {len(bills) - known} of {len(bills)}"
     times = [b.seconds for b in bills if b.seconds is not None]
     longest = max(times, key=lambda t: t.value, default=None)
     left = sum(b.work.left for b in bills if b.work.kind != "offline")
     read, written = (total(amounts) for amounts in ([b.read for b in bills], [b.written for b in bills]))
-    time = _range(longest, duration) if longest and longest.high else ""
-    return ("all", "", "", f"{left:,}", _plus_minus(read), _plus_minus(written), cost, "", time)
+    time = spread(longest, duration) if longest and longest.high else ""
+    return ("all", "", "", f"{left:,}", plus_minus(read), plus_minus(written), cost, "", time)
 
 
 def _notes(one: Bill) -> Iterator[str]:
@@ -345,8 +349,11 @@ def _notes(one: Bill) -> Iterator[str]:
     every = work.pairs + work.swapped + work.across
     if work.across:
         yield f"{work.across:,} of the comparisons are across queries (align.comparisons)"
-    if work.left < every:
-        yield f"{every - work.left:,} of {every:,} comparisons are answered already or cannot be, {work.left:,} are left"
+    if work.sent:
+        yield f"{work.sent:,} comparisons are under way in batches that were sent and not collected; what they cost is not counted here"
+    if work.left + work.sent < every:
+        done = every - work.left - work.sent
+        yield f"{done:,} of {every:,} comparisons are answered already or cannot be, {work.left:,} are left"
     if work.left:
         notes = list(one.notes)
         if work.calls > 1:
@@ -362,18 +369,4 @@ def _notes(one: Bill) -> Iterator[str]:
 def _time(one: Bill) -> str:
     if one.bound == "batch":
         return "within a day"
-    return _range(one.seconds, duration) if one.seconds and one.seconds.high else ""
-
-
-def _plus_minus(amount: Amount | None) -> str:
-    if amount is None:
-        return "unknown"
-    if not amount.value:
-        return "0"
-    error = (amount.high - amount.low) / 2 / amount.value
-    return f"{short(amount.value)} ± {percent(error)}" if error >= 0.005 else short(amount.value)
-
-
-def _range(amount: Amount, show: Callable[[float], str]) -> str:
-    low, value, high = (show(v) for v in (amount.low, amount.value, amount.high))
-    return value if low == high else f"{value} ({low} to {high})"
+    return spread(one.seconds, duration) if one.seconds and one.seconds.high else ""

@@ -17,7 +17,8 @@ from zelo.artifacts import Columns, write_parts
 from zelo.errors import InputError, JudgeError, RecipeError
 from zelo.judges import Judge, Materials, RemoteJudge, known_judge, lacks_price, make_judge
 from zelo.judges.checking import judged
-from zelo.judges.journal import STATUSES, Attempt, Journal, Standing
+from zelo.judges.journal import CUT, STATUSES, Attempt, Journal, Standing
+from zelo.judges.parsing import cut_remedy
 from zelo.judges.running import MOST_UNUSABLE, Job, Limits
 from zelo.judges.running import ask as ask_remote
 from zelo.pipeline import Context, Outcome
@@ -317,11 +318,18 @@ def _check_missing(replies: Replies, most: float, journal: Journal) -> None:
     if len(lost) <= most * len(replies.pairs):
         return
     name, total = replies.judge.name, len(replies.pairs)
-    last = journal.read(standing.attempt[lost[-1:]])[0][6]
+    cut = lost[standing.status[lost] == CUT]
+    last, last_cut = (journal.read(standing.attempt[rows[-1:]])[0][6] if len(rows) else "" for rows in (lost, cut))
     what = f"judge {name} gave no usable answer to {len(lost):,} of {total:,} comparisons ({_reasons(standing)}; the last one: {last})"
     settled = _is_remote(replies.judge) and bool((standing.unusable[lost] >= MOST_UNUSABLE).all())
-    retry = "change its prompt, or raise judge.max_output_tokens if answers were cut," if settled else "run again to retry only those,"
-    raise JudgeError(what, remedy=f"{retry} or raise judge.max_missing")
+    retry = _change(standing.status[lost], last_cut) if settled else "run again to retry only those"
+    raise JudgeError(what, remedy=f"{retry}, or raise judge.max_missing")
+
+
+def _change(status: NDArray[np.int8], last_cut: str) -> str:
+    """What to do about answers that would come out the same again."""
+    mostly = 2 * int((status == CUT).sum()) >= len(status)
+    return (cut_remedy(last_cut) if mostly else "") or "change its prompt, or raise judge.max_output_tokens if answers were cut"
 
 
 def _missing_note(replies: Replies) -> str:
