@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from zelo.errors import RecipeError, ZeloError
+from zelo.errors import RecipeError
 from zelo.types import Status
 
 if TYPE_CHECKING:
@@ -230,7 +228,9 @@ def make_judge(name: str, materials: Materials, recipe: Recipe | None = None) ->
 
     recipe = Recipe() if recipe is None else recipe
     if name.startswith("python:"):
-        return _own(name, recipe)
+        from zelo.judges.own import own_judge
+
+        return own_judge(name, recipe)
     if name.startswith("thinking:"):
         from zelo.judges.thinking import thinking_judge
 
@@ -243,33 +243,4 @@ def make_judge(name: str, materials: Materials, recipe: Recipe | None = None) ->
 def _offline(name: str, materials: Materials) -> Judge:
     module, _, function = JUDGES[name].maker.partition(":")
     judge: Judge = getattr(importlib.import_module(module), function)(materials)
-    return judge
-
-
-def _own(name: str, recipe: Recipe) -> Judge | RemoteJudge:
-    """Call the user's function; its module may lie in the current folder, as with `python -m`."""
-    _, module, function = name.split(":")
-    here = os.getcwd()
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        judge = getattr(importlib.import_module(module), function)(recipe)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise RecipeError(
-            f"{name} cannot be made: {error}", where="judge.ensemble", remedy="check the names; pip install its package"
-        ) from error
-    except ZeloError:
-        raise
-    except Exception as error:  # of the user's function, or because it takes other arguments
-        what = f"{name} cannot be made: {type(error).__name__}: {error}"
-        raise RecipeError(what, where="judge.ensemble", remedy="it is called with one argument, the recipe") from error
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
-    if not isinstance(judge, Judge | RemoteJudge):
-        what = f"{name} returned {type(judge).__name__}, which is no judge"
-        raise RecipeError(
-            what, where="judge.ensemble", remedy="it needs name, prompt_id, and judge(comparisons) or async attempt(comparison)"
-        )
     return judge

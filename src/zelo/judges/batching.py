@@ -24,7 +24,8 @@ from zelo.judges.learning import Learner, Manner
 from zelo.judges.limits import BudgetSpent, Reservation, backoff
 
 if TYPE_CHECKING:
-    from zelo.judges.running import Job, Line, Run
+    from zelo.judges.lines import Line
+    from zelo.judges.running import Job, Run
     from zelo.language_models.protocol import BatchModel, Reply, Request
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import os
@@ -64,7 +65,7 @@ def judged(judge: Judge, comparisons: Sequence[Comparison]) -> tuple[list[Answer
     """
     try:
         answers: object = judge.judge(comparisons)
-    except Exception as error:  # of a judge of the user's own: its library's errors are not ours
+    except (Exception, asyncio.CancelledError) as error:  # of a judge of the user's own: its library's errors are not ours
         if isinstance(error, ZeloError) and not isinstance(error, RetryError):
             scrub_error(error)
             raise
@@ -76,12 +77,16 @@ def judged(judge: Judge, comparisons: Sequence[Comparison]) -> tuple[list[Answer
     return [checked(answer, judge.name) for answer in answers], ""
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Return an error in one line, without keys: what and, of the user's own code, where."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
     kind = "" if isinstance(error, ZeloError) else f"{type(error).__name__}: "
-    return scrubbed(" ".join(f"{kind}{error}{where if kind else ''}".split()))
+    try:
+        what = str(error)
+    except Exception:  # an exception of the user's own may fail even there
+        what = "it cannot be printed"
+    return scrubbed(" ".join(f"{kind}{what}{where if kind else ''}".split()))
 
 
 def _fault(answer: Answer) -> str:

@@ -79,7 +79,7 @@ class LanguageModelJudge:
         self._model, self._prompter, self._across, self.batch = model, prompter, across, batch
         self.times_out = bool(getattr(model, "times_out", False))
         self._facts = facts or Model()
-        self.concurrency = self._facts.concurrency
+        self.concurrency, self.calls_per_attempt = self._facts.concurrency, 1 if self.mode == "reason" else 2
         self.requests_per_minute, self.tokens_per_minute = self._facts.requests_per_minute, self._facts.tokens_per_minute
         self._most_output = max_output_tokens if self.mode == "reason" else 1
         self._temperature = temperature
@@ -181,7 +181,7 @@ class LanguageModelJudge:
 
         Tokens are bytes / 4; the dollars, which are a bound, reckon with bytes / 2.5 (code, numbers) and no cache.
         """
-        calls = 1 if self.mode == "reason" else 2
+        calls = self.calls_per_attempt
         size = calls * sum(len(text.encode("utf-8")) + 16 for _, text in self._question(comparison, self.output, False).messages)
         written = calls * self._most_output
         dollars = (size / 2.5 * self._facts.input_price + written * self._facts.output_price) / 1e6

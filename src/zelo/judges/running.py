@@ -20,8 +20,10 @@ from zelo.judges.batching import ask_in_batches, refuse_open
 from zelo.judges.checking import attempted, scrub_error, scrubbed, told
 from zelo.judges.committing import Committer
 from zelo.judges.journal import Attempt, Journal
-from zelo.judges.limits import AdaptiveConcurrency, Bucket, Budget, BudgetSpent, Reservation, backoff
+from zelo.judges.limits import Budget, BudgetSpent, Reservation, backoff
+from zelo.judges.lines import Line
 from zelo.judges.loops import in_a_loop, interrupts
+from zelo.judges.own import being_canceled, closed
 from zelo.judges.parsing import cut_remedy
 
 MOST_UNUSABLE = 2
@@ -78,37 +80,6 @@ class Job:
         if rate > 0:
             parts += [f"{rate:.3g}/s", f"{_duration(self.left / rate)} left"]
         return ", ".join(parts)
-
-
-class Line:
-    """A job with its judge's limits."""
-
-    def __init__(self, job: Job, capped: bool) -> None:
-        self.bounded = capped or bool(getattr(job.judge, "tokens_per_minute", 0))  # else nobody asks what a call may take
-        self.job, self.batched = job, getattr(job.judge, "batch", None) is not None
-        self._estimate: Callable[[Comparison], tuple[int, int, float]] | None = getattr(job.judge, "estimate", None)
-        self.most = int(getattr(job.judge, "concurrency", 0) or 32)
-        self.slots = AdaptiveConcurrency(self.most)
-        self.requests = Bucket(getattr(job.judge, "requests_per_minute", 0) or 0)
-        self.tokens = Bucket(getattr(job.judge, "tokens_per_minute", 0) or 0)
-        self.paced = self.requests.limits or self.tokens.limits
-        self.waits = not getattr(job.judge, "times_out", False)
-        self.limited_since: float | None = None
-        self.lost = 0  # in a row
-        self._calls, self._took_tokens, self._took_dollars = 0, 0, 0.0
-
-    def took(self, answer: Answer) -> None:
-        """Learn what an attempt takes, for judges that do not say."""
-        self._calls, self._took_tokens = self._calls + 1, self._took_tokens + answer.tokens
-        self._took_dollars += answer.cost
-
-    def estimate(self, comparison: Comparison) -> tuple[int, float]:
-        """Return tokens and US dollars that one attempt may take at most; where the judge does not say, the mean of this run so far."""
-        if self._estimate is None:
-            calls = max(self._calls, 1)
-            return math.ceil(self._took_tokens / calls), self._took_dollars / calls
-        read, written, dollars = self._estimate(comparison)
-        return read + written, dollars
 
 
 class _Calling:
@@ -208,6 +179,8 @@ class Run:
         try:
             await work()
         except asyncio.CancelledError:
+            if self.stopped is None:  # nobody here did it: its questions must not stay behind without a word
+                self.halt(JudgeError("a task was canceled while it asked", where="judge", remedy="the same command goes on"))
             raise
         except BaseException as error:  # whatever it is, the other workers must not go on without it
             self.halt(error)
@@ -265,7 +238,7 @@ class Run:
         """Make one attempt within all limits and commit it."""
         tokens, dollars = line.estimate(comparison) if line.bounded else (0, 0.0)
         if line.paced:
-            await line.requests.take(1)
+            await line.requests.take(line.calls)
             await line.tokens.take(tokens)
         async with line.slots.slot():
             reservation = await self._reserve(dollars, tokens) if line.bounded else self.budget.reserve(dollars, tokens)
@@ -294,21 +267,21 @@ class Run:
     async def _attempt(self, line: Line, comparison: Comparison) -> tuple[Answer, ZeloError | None]:
         start = time.perf_counter()
         error: ZeloError
+        clock = asyncio.timeout(3 * self.limits.timeout if line.waits else None)  # it may need several calls, each with a limit of its own
         try:
-            if not line.waits:
-                return await attempted(line.job.judge, comparison), None
-            async with asyncio.timeout(3 * self.limits.timeout):  # a judge may need several calls, each with a time limit of its own
+            async with clock:
                 return await attempted(line.job.judge, comparison), None
         except (RetryError, JudgeError) as known:
             scrub_error(known)
             error = known
         except ZeloError as refused:  # this one cannot be asked
             return Answer(None, "failed", note=scrubbed(str(refused))), None
-        except TimeoutError:
-            error = RetryError(f"no answer within {3 * self.limits.timeout:g} s", sent=True)
-        except Exception as unknown:  # of a judge of the user's own: its library's errors are not ours
-            sent = isinstance(unknown, ConnectionError) and not isinstance(unknown, ConnectionRefusedError)
-            error = RetryError(told(unknown), sent=sent)
+        except (Exception, asyncio.CancelledError) as unknown:  # of a judge of the user's own: its library's errors are not ours
+            if isinstance(unknown, asyncio.CancelledError) and being_canceled():
+                raise
+            late = isinstance(unknown, TimeoutError) and clock.expired()
+            why = f"no answer within {3 * self.limits.timeout:g} s" if late else told(unknown)
+            error = RetryError(why, sent=not isinstance(unknown, ConnectionRefusedError))  # nobody knows whether it is billed
         read, cost = (error.input_tokens, error.cost) if isinstance(error, RetryError) else (0, 0.0)
         seconds = time.perf_counter() - start
         return Answer(None, "failed", input_tokens=read, cost=cost, seconds=seconds, note=str(error)), error
@@ -364,11 +337,8 @@ async def _ask(jobs: Sequence[Job], journal: Journal, limits: Limits, shown: Cal
     try:
         await run.run()
     finally:
-        for part in (part for job in jobs for part in (job.judge, getattr(job.judge, "batch", None))):
-            close = getattr(part, "close", None)
-            if close is not None:
-                await close()
-    return run.stopped
+        failed = [await closed(job.judge) for job in jobs]
+    return run.stopped or next(filter(None, failed), None)
 
 
 def rest(job: Job) -> str:

@@ -62,8 +62,7 @@ class ThinkingJudge:
         self._bill = Writer(model, knobs, "", facts)  # knows what replies cost
         self.concurrency = max(1, facts.concurrency // (2 * traces))  # a comparison is so many calls at once
         self.requests_per_minute, self.tokens_per_minute = facts.requests_per_minute, facts.tokens_per_minute
-        if self.requests_per_minute:
-            self.requests_per_minute = max(1, self.requests_per_minute // (2 * traces))
+        self.calls_per_attempt = 2 * traces
         self.prompt_id = f"{prompt.name} {traces}x2 {characters} {knobs.digest()}"
 
     async def attempt(self, comparison: Comparison) -> Answer:

@@ -25,6 +25,7 @@ from zelo.judges import JUDGES, Comparison, Materials, RemoteJudge, make_judge
 from zelo.judges.journal import digest
 from zelo.judges.known import Known
 from zelo.judges.llm import LanguageModelJudge, prompters
+from zelo.judges.own import estimated
 from zelo.judges.thinking import thinking_judge
 from zelo.language_models.names import Unopened, parse_name
 from zelo.language_models.transport import loopback
@@ -237,8 +238,8 @@ def _nothing() -> Any:
 def _remote(work: Workload, judge: RemoteJudge, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
     """Add what is left, what the journal knows and what a sample of prompts takes."""
     history = known.history(judge.name, judge.prompt_id)
-    estimate = getattr(judge, "estimate", None)
-    sample = _sample([estimate(c) for c in questions.sample]) if estimate and questions.sample else None
+    estimates = getattr(judge, "estimate", None) is not None and questions.sample
+    sample = _sample([estimated(judge, c) for c in questions.sample]) if estimates else None
     across = questions.across if getattr(judge, "across", False) else 0
     if questions.drawn is None:
         swapped = round(recipe.judge.swapped_share * questions.pairs)
