@@ -238,7 +238,8 @@ class Journal:
     def standing(self, judge: int, questions: IntArray, room: int = 0) -> Standing:
         """Return what is known of questions [n] of a judge.
 
-        With `room`, answers that were cut before they had so many tokens do not count as unusable: they may be longer now.
+        With `room`, answers that were cut before they had so many tokens do not count as unusable: they may be longer now. Of an
+        answer made from several texts its note says where they were cut (`cut_note`).
         """
         table = self._integers("SELECT id, question << 3 | status FROM attempts WHERE judge = ?", 2, (judge,))
         numbers, asked, ended = table[:, 0], table[:, 1] >> 3, table[:, 1] & 7
@@ -250,9 +251,10 @@ class Journal:
             attempt[asked[rows]], status[asked[rows]] = numbers[rows], ended[rows]
         unusable = np.bincount(asked[~usable & (ended != ERROR)], minlength=count)
         if room and (ended == STATUSES.index("truncated")).any():
-            cut = "SELECT question FROM attempts WHERE judge = ? AND status = ? AND output_tokens < ?"
-            short = self._integers(cut, 1, (judge, STATUSES.index("truncated"), room))
-            unusable = unusable - np.bincount(short[:, 0], minlength=len(unusable))
+            cut = "SELECT question, output_tokens, text FROM attempts JOIN words ON words.id = note WHERE judge = ? AND status = ?"
+            found = self._database.execute(cut, (judge, STATUSES.index("truncated")))
+            short = np.array([question for question, tokens, note in found if _cut_at(note, tokens) < room], np.int64)
+            unusable = unusable - np.bincount(short, minlength=len(unusable))
         return Standing(attempt[questions], status[questions], unusable[questions].astype(np.int64))
 
     def read(self, attempts: IntArray) -> list[tuple[float | None, int, int, int, float, float, str, str, str]]:
@@ -397,3 +399,14 @@ def contents(comparisons: Sequence[Comparison]) -> list[bytes]:
 
     parts = ((c.query, c.first, c.second, *([c.second_query] if c.second_query is not None else [])) for c in comparisons)
     return [hashlib.blake2b(b"".join(map(known_digest, part)), digest_size=16).digest() for part in parts]
+
+
+def cut_note(tokens: int) -> str:
+    """Return how an answer made from several texts says, at the end of its note, after how many tokens a text of it was cut."""
+    return f"cut at {tokens} tokens"
+
+
+def _cut_at(note: str, tokens: int) -> int:
+    """Return after how many tokens an answer was cut: what its note says, else all that it took."""
+    said = re.search(r"cut at (\d+) tokens\Z", note)
+    return int(said[1]) if said else tokens

@@ -290,7 +290,7 @@ class Run:
 
     async def _attempt(self, line: Line, comparison: Comparison) -> tuple[Answer, ZeloError | None]:
         start = time.perf_counter()
-        error: ZeloError
+        error: RetryError | JudgeError
         try:
             if not line.waits:
                 return await attempted(line.job.judge, comparison), None
@@ -306,9 +306,8 @@ class Run:
         except Exception as unknown:  # of a judge of the user's own: its library's errors are not ours
             sent = isinstance(unknown, ConnectionError) and not isinstance(unknown, ConnectionRefusedError)
             error = RetryError(told(unknown), sent=sent)
-        read, cost = (error.input_tokens, error.cost) if isinstance(error, RetryError) else (0, 0.0)
-        seconds = time.perf_counter() - start
-        return Answer(None, "failed", input_tokens=read, cost=cost, seconds=seconds, note=str(error)), error
+        seconds, note = time.perf_counter() - start, str(error)
+        return Answer(None, "failed", "", error.input_tokens, error.output_tokens, error.cost, seconds, note), error
 
     async def _reserve(self, dollars: float, tokens: int) -> Reservation:
         while True:
