@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pytest
 from conftest import SMALL, zelo
 from zelo import runner
 from zelo.auditing.canary import CANARY, canary_test
-from zelo.auditing.lines import histogram
+from zelo.auditing.lines import audit_lines, histogram
+from zelo.core.audit import Estimate, OrderEffect
 from zelo.errors import InputError, WorkspaceError
 from zelo.judges.known import Known
 from zelo.recipe import from_dict
+from zelo.report.judging import Audit, JudgeAudit, Use
 from zelo.stages.judge import JOURNAL
 from zelo.workspace import Workspace
 
@@ -102,6 +105,16 @@ def test_the_command(judged: Workspace) -> None:
     assert [judge["judge"] for judge in found["judges"]] == ["lexical", "gullible", "honest"]
     assert found["canary"][0]["won_after"] == 1.0
     assert found["judges"][1]["flips"]["rate"]["value"] == 0
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    unknown = Estimate(math.nan, math.nan, math.nan, 0)
+    judge = JudgeAudit("m", 1, {"failed": 1}, 0, (0,) * 11, 0.0, OrderEffect(unknown, unknown), None, *[unknown] * 3, 0, (), ())
+    told = "\n".join(audit_lines(Audit((judge,), (), (Use("soft", unknown, math.nan),), 0)))
+    assert "m: 1 comparisons, 1 without a usable answer" in told
+    for words in ("nan", "best document", "first preferred", "-;"):
+        assert words not in told
+    assert "agreement on the best document 0.500" in "\n".join(audit_lines(Audit((), (), (Use("soft", unknown, 0.5),), 0)))
 
 
 def test_what_cannot_be_tested(judged: Workspace, finished: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import pytest
 
-from zelo import cli, pipeline
+from zelo import cli, judges, pipeline
 from zelo import recipe as recipes
 from zelo.collections.python_docs import QUESTIONS
 
@@ -255,3 +255,14 @@ def test_python_runs(page: Path, finished: Path, tmp_path: Path, monkeypatch: py
     names: dict[str, Any] = {"__name__": "page"}
     for text in blocks(page, "python"):
         exec(compile(text, name_of(page), "exec"), names)
+
+
+def test_a_judge_of_your_own_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [text for text in blocks(REPO / "docs/judges.md", "python") if "class MyJudge" in text]
+    (tmp_path / "my_judges.py").write_text(block, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    own = judges._own("python:my_judges:make", recipes.Recipe())
+    assert own.name == "my judge"
+    section = re.search(r"^## Your own judge\n(.*?)^## ", (REPO / "docs/judges.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    assert 'ensemble = ["python:my_judges:make"]' in section[1]

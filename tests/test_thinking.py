@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fault_server import Call, FaultServer
@@ -16,7 +17,9 @@ from zelo.artifacts import read_table
 from zelo.collections.beir import read_corpus
 from zelo.errors import InputError, JudgeError, RecipeError, RetryError
 from zelo.judges import Comparison, RemoteJudge, known_judge, lacks_price
+from zelo.judges.journal import Attempt, Journal
 from zelo.judges.llm import asked_with
+from zelo.judges.running import Job, Limits, ask
 from zelo.judges.thinking import ThinkingJudge, thinking_judge
 from zelo.language_models.protocol import BadRequest, Finish, Reply, Request
 from zelo.planning.prospect import plan_output
@@ -97,6 +100,91 @@ def test_failures_keep_what_was_paid() -> None:
     assert written == 200
     assert dollars > 400 / 1e6
     assert read > 100
+
+
+def test_only_the_failed_traces_are_asked_again() -> None:
+    model = Model_(lambda first, n: RetryError("busy") if n in (1, 6, 8) else f"Answer: {'A' if first else 'B'}")
+    asked = judge(model, 4)
+    took = []
+    for calls in (8, 10):  # 2 of 8 fail, then 1 of those 2
+        with pytest.raises(RetryError) as caught:
+            asyncio.run(asked.attempt(PAIR))
+        took.append((caught.value.input_tokens, caught.value.output_tokens, caught.value.cost))
+        assert model.calls == calls
+    answer = asyncio.run(asked.attempt(PAIR))
+    assert model.calls == 11
+    assert (answer.preference, answer.note) == (1.0, "8 of 8 traces voted")
+    took.append((answer.input_tokens, answer.output_tokens, answer.cost))
+    assert [t[:2] for t in took] == [(60, 30), (10, 5), (10, 5)]  # each trace is counted once
+    assert sum(t[2] for t in took) == pytest.approx(8 * 20 / 1e6)
+    asyncio.run(asked.attempt(PAIR))
+    assert model.calls == 19  # what was answered is not kept: who asks again wants other traces
+
+
+def test_each_order_keeps_its_own_traces() -> None:
+    """Alpha's votes come from the first order only if a trace that was asked again went where it belongs."""
+    model = Model_(lambda first, n: RetryError("busy") if n in (0, 5) else "Answer: A" if first else "Answer: tie")
+    asked = judge(model, 3)
+    with pytest.raises(RetryError):
+        asyncio.run(asked.attempt(PAIR))
+    assert asyncio.run(asked.attempt(PAIR)).preference == 0.5
+
+
+def test_what_finished_traces_took_is_told_by_every_failure() -> None:
+    for error in (JudgeError("no right"), OSError("odd")):
+        failing = judge(Model_(lambda first, n, error=error: error if n == 3 else "Answer: A"))  # type: ignore[misc]
+        with pytest.raises((RetryError, JudgeError)) as caught:
+            asyncio.run(failing.attempt(PAIR))
+        assert isinstance(caught.value, RetryError | JudgeError)
+        assert (caught.value.input_tokens, caught.value.output_tokens) == (30, 15)
+        assert caught.value.cost == pytest.approx(60 / 1e6)
+    told = asyncio.run(judge(Model_(lambda first, n: BadRequest("too long") if n == 3 else "Answer: A")).attempt(PAIR))
+    assert (told.input_tokens, told.output_tokens, told.status) == (30, 15, "failed")
+
+
+def test_no_right_to_ask_is_said_before_a_busy_server() -> None:
+    faults = {0: RetryError("busy", sent=True), 2: JudgeError("no right"), 3: BadRequest("too long")}
+    with pytest.raises(JudgeError, match="no right"):
+        asyncio.run(judge(Model_(lambda first, n: faults.get(n, "Answer: A"))).attempt(PAIR))
+    del faults[2]
+    with pytest.raises(RetryError) as caught:
+        asyncio.run(judge(Model_(lambda first, n: faults.get(n, "Answer: A"))).attempt(PAIR))
+    assert caught.value.sent
+
+
+def test_a_run_counts_the_tokens_of_all_that_was_answered(tmp_path: Path) -> None:
+    comparisons = [Comparison("which?", f"alpha {n}", f"beta {n}") for n in range(60)]
+    model = Model_(lambda first, n: RetryError("busy") if n % 10 == 3 else f"Answer: {'A' if first else 'B'}")
+    asked = judge(model, 4)
+    with Journal(tmp_path / "journal") as journal:
+        texts = [
+            journal.texts(t, t) for t in ([c.query for c in comparisons], *zip(*((c.first, c.second) for c in comparisons), strict=True))
+        ]
+        questions = journal.questions(np.column_stack([*texts, np.zeros(60, np.int64)]))
+        number = journal.judge(asked.name, asked.prompt_id)
+        job = Job(asked, number, questions.tolist(), comparisons.__getitem__, [0] * 60)
+        ask([job], journal, Limits(retries=5), lambda _: None)
+        assert job.answered == 60
+        assert journal.spent() == (pytest.approx(480 * 20 / 1e6), 480 * 15)
+    assert model.calls - sum(n % 10 == 3 for n in range(model.calls)) == 480  # not one trace was thrown away
+
+
+def test_more_room_keeps_answers_and_asks_those_again_that_were_cut(tmp_path: Path) -> None:
+    facts, prompt = Model(), load_prompt("long", "solve")
+    short, long, warm = (
+        ThinkingJudge(Model_(lambda first, n: "Answer: A", finish="length"), prompt, Knobs(room, heat), 4, facts, 1000)
+        for room, heat in ((50, 0.7), (90, 0.7), (90, 0.8))
+    )
+    assert short.prompt_id == long.prompt_id != warm.prompt_id
+    cut = asyncio.run(short.attempt(PAIR))
+    assert cut.status == "truncated"
+    with Journal(tmp_path / "journal") as journal:
+        texts = [journal.texts([t], [t]) for t in (PAIR.query, PAIR.first, PAIR.second)]
+        questions = journal.questions(np.column_stack([*texts, [0]]))
+        number = journal.judge(short.name, short.prompt_id)
+        journal.add([Attempt(number, int(questions[0]), replace(cut, output_tokens=400))] * 2)  # all traces together
+        assert journal.standing(number, questions, 50).unusable.tolist() == [2]
+        assert journal.standing(number, questions, 90).unusable.tolist() == [0]
 
 
 def test_it_goes_by_a_name_in_a_recipe() -> None:

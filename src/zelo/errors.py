@@ -47,14 +47,22 @@ class ConvergenceError(ZeloError, ArithmeticError):
 
 
 class JudgeError(ZeloError):
-    """A judge cannot go on: too many judgments are missing, no right to ask, the budget is spent."""
+    """A judge cannot go on: too many judgments are missing, no right to ask, the budget is spent.
+
+    `input_tokens`, `output_tokens` and `cost` are what finished calls of the same attempt took.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
 
 
 class RetryError(ZeloError):
     """One call failed and may work when repeated.
 
     `after` is how many seconds the server asks to wait, None if it does not say. `limited` says that the server refused because
-    of its limits: fewer calls at once are the remedy. `input_tokens` and `cost` are what the failed call took, if it was billed.
+    of its limits: fewer calls at once are the remedy. `input_tokens`, `output_tokens` and `cost` are what the failed call
+    took, if it was billed, and finished calls of the same attempt.
     `sent` says that the request went out and no reply came: it may be billed, and nobody knows for how much.
     """
 
@@ -65,8 +73,10 @@ class RetryError(ZeloError):
         after: float | None = None,
         limited: bool = False,
         input_tokens: int = 0,
+        output_tokens: int = 0,
         cost: float = 0.0,
         sent: bool = False,
     ) -> None:
         super().__init__(what)
-        self.after, self.limited, self.input_tokens, self.cost, self.sent = after, limited, input_tokens, cost, sent
+        self.after, self.limited, self.sent = after, limited, sent
+        self.input_tokens, self.output_tokens, self.cost = input_tokens, output_tokens, cost

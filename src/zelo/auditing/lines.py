@@ -58,8 +58,10 @@ def audit_lines(audit: Audit) -> Iterator[str]:
     for a, b, agreement in audit.agreement:
         yield f"{a} and {b} agree on {_share(agreement.raw)} of {agreement.raw.n:,} pairs, kappa {agreement.kappa:.2f}"
     for use in audit.uses:
-        labels = f"pairs in the order of the labels {_value(use.labels, 3)}, " if use.labels.n else ""
-        yield f"answers used {use.name}: {labels}agreement on the best document {use.top:.3f}"
+        known = [f"pairs in the order of the labels {_value(use.labels, 3)}"] if use.labels.n else []
+        known += [] if math.isnan(use.top) else [f"agreement on the best document {use.top:.3f}"]
+        if known:
+            yield f"answers used {use.name}: {', '.join(known)}"
     if any(judge.labels.n for judge in audit.judges):
         yield "Labels are looked at here only; nothing was learned from them."
     yield "Figures in brackets are 95 % intervals, with queries as the unit that was drawn."
@@ -72,7 +74,7 @@ def _judge_lines(judge: JudgeAudit, documents: int) -> Iterator[str]:
     remote = judge.judge not in JUDGES
     even = f", evenness {judge.evenness:.2f}" + (" (1 = all values as frequent)" if remote else "")
     yield f"  answers   second better -1 |{histogram(judge.distribution)}| +1 first better{even}"
-    if remote:
+    if remote and judge.order.first.n:
         shift = _value(judge.order.preference, 3)
         yield f"  order     first preferred {_share(judge.order.first)}, 50 % is no effect; mean preference for it {shift}"
     if judge.flips is not None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
+import hashlib
 import html
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import groupby
 from urllib.parse import unquote
 
 from zelo.judges import Comparison
 from zelo.judges._injection_patterns import DELIMITER, FOLDED, HIDDEN, LATIN, LATIN_NEEDS, OTHER_LETTERS, OTHERS, ROLE
+from zelo.judges.remembering import ENTRY, Recent, remembered
 
 FLAGS = {
     "override": "tells the reader to ignore or replace its instructions",
@@ -39,6 +40,7 @@ FLAGS = {
 MOST = 20_000
 """Characters of a text that are looked at."""
 
+_KNOWN: Recent[bytes, tuple[str, ...]] = Recent(16_384 * ENTRY)  # by digest: a document may be of many queries
 _TAGS = re.compile("[\U000e0000-\U000e007f]")
 _SUSPECT = re.compile("[\u00ad\u115f\u1160\u200b-\u200d\u202d\u202e\u2060-\u2064\u3164\ufe00-\ufe0e\ufeff\uffa0\U000e0000-\U000e01ef]")
 _FLAG_EMOJI = re.compile("\U0001f3f4[\U000e0020-\U000e007e]{1,12}\U000e007f")
@@ -101,7 +103,7 @@ def text_flags(text: str, query: str = "") -> list[str]:
     return list(_text_flags(text, query))
 
 
-@lru_cache(maxsize=4096)  # a document is shown several times in a row, and to several judges
+@remembered(2 * 2**20)  # a document is shown several times in a row, and to several judges
 def _text_flags(text: str, query: str) -> tuple[str, ...]:
     found = set(_flags(text[:MOST]))
     if query and is_stuffed(text, query):
@@ -117,8 +119,16 @@ def is_stuffed(text: str, query: str) -> bool:
     return text.lower().count(query.lower().rstrip("?!. ")) >= 3
 
 
-@lru_cache(maxsize=16_384)  # a document may be of many queries
 def _flags(text: str) -> tuple[str, ...]:
+    key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    found = _KNOWN.get(key)
+    if found is None:
+        found = _scan(text)
+        _KNOWN.put(key, found, ENTRY)
+    return found
+
+
+def _scan(text: str) -> tuple[str, ...]:
     found = set(_phrases(text))
     for told in dict.fromkeys((text, _plain(text))):
         if _has_turns(told):

@@ -145,6 +145,7 @@ class LanguageModelJudge:
                 reply = await self._model.complete(self.request(comparison, "text", swapped=swapped))
             except RetryError as error:
                 error.input_tokens += sum(r.input_tokens for r in replies)
+                error.output_tokens += sum(r.output_tokens for r in replies)
                 error.cost += sum(map(self.cost, replies))
                 raise
             except BadRequest as error:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+
+from zelo.judges.remembering import remembered
 
 VERSION = 2
 """Part of every prompt id: raise it when the same text would be shown differently."""
@@ -81,7 +82,7 @@ def neutralize(text: str, most: int = 0) -> str:
     return _neutralize(text)
 
 
-@lru_cache(maxsize=1024)
+@remembered(3 * 2**20)
 def _neutralize(text: str) -> str:
     if not text.isascii():
         text = _INVISIBLE.sub("", _SURROGATES.sub("\ufffd", _LINE_ENDS.sub("\n", text)))

@@ -17,6 +17,7 @@ from functools import lru_cache
 from zelo.judges import Comparison, neutralizing
 from zelo.judges.neutralizing import cut, cut_fairly, neutralize
 from zelo.judges.prompt_files import Prompt, fill
+from zelo.judges.remembering import remembered
 from zelo.language_models.protocol import Output, Role
 
 LABELS = "GHJKLMNPQRSTVWZ"
@@ -67,7 +68,6 @@ class Prompter:
         about = f"About the collection: {context.strip()}\n" if context.strip() else ""
         self._system = fill(prompt.system, {"criterion": criterion.strip() or CRITERION, "context": about})
         self._start = lru_cache(maxsize=64)(self._write_start)
-        self._shown = lru_cache(maxsize=1024)(self._write_shown)  # a document is shown several times in a row
 
     @property
     def digest(self) -> str:
@@ -107,10 +107,8 @@ class Prompter:
         values = {"names": ", ".join(names), "texts": "\n".join(blocks), "mark": mark, "query": shown_query(query)}
         return self._messages(self._start(query), values, output), names
 
-    def _write_shown(self, text: str, query: str, second_query: str) -> str:
-        """Return a document without what only a machine sees, and without the marks of queries."""
-        shown = without_mark(neutralize(text, self._characters), query_mark(query))
-        return shown if second_query == query else without_mark(shown, query_mark(second_query))
+    def _shown(self, text: str, query: str, second_query: str) -> str:
+        return _shown(text, self._characters, query, second_query)
 
     def _messages(self, start: str, values: dict[str, str], output: Output) -> Messages:
         """Put the parts in order; what stays the same for a query is a message of its own, which ends the cacheable part."""
@@ -126,13 +124,20 @@ class Prompter:
         return fill(self.prompt.question, {"query": shown, "mark": query_mark(query)})
 
 
-@lru_cache(maxsize=1024)
+@remembered(8 * 2**20)  # a document is shown several times in a row, and by several prompters
+def _shown(text: str, characters: int, query: str, second_query: str) -> str:
+    """Return a document without what only a machine sees, and without the marks of queries."""
+    shown = without_mark(neutralize(text, characters), query_mark(query))
+    return shown if second_query == query else without_mark(shown, query_mark(second_query))
+
+
+@lru_cache(maxsize=128)  # the comparisons of a query come together
 def shown_query(query: str) -> str:
     """Return a query as it is shown."""
     return cut(neutralize(query, QUERY_CHARACTERS), QUERY_CHARACTERS)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)  # the comparisons of a query come together
 def query_mark(query: str) -> str:
     """Return the mark around a query: the same for all its comparisons, so that providers' caches hit."""
     return mark_of(_seed(query), (shown_query(query),))

@@ -266,7 +266,7 @@ class Run:
 
     async def _attempt(self, line: Line, comparison: Comparison) -> tuple[Answer, ZeloError | None]:
         start = time.perf_counter()
-        error: ZeloError
+        error: RetryError | JudgeError
         clock = asyncio.timeout(3 * self.limits.timeout if line.waits else None)  # it may need several calls, each with a limit of its own
         try:
             async with clock:
@@ -282,9 +282,8 @@ class Run:
             late = isinstance(unknown, TimeoutError) and clock.expired()
             why = f"no answer within {3 * self.limits.timeout:g} s" if late else told(unknown)
             error = RetryError(why, sent=not isinstance(unknown, ConnectionRefusedError))  # nobody knows whether it is billed
-        read, cost = (error.input_tokens, error.cost) if isinstance(error, RetryError) else (0, 0.0)
-        seconds = time.perf_counter() - start
-        return Answer(None, "failed", input_tokens=read, cost=cost, seconds=seconds, note=str(error)), error
+        seconds, note = time.perf_counter() - start, str(error)
+        return Answer(None, "failed", "", error.input_tokens, error.output_tokens, error.cost, seconds, note), error
 
     async def _reserve(self, dollars: float, tokens: int) -> Reservation:
         while True:

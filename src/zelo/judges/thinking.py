@@ -8,12 +8,17 @@ trace is a coin with a leaning; the mean of several says how sure the judge is, 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from zelo.errors import InputError, RecipeError, RetryError
+from zelo.errors import InputError, JudgeError, RecipeError, RetryError, ZeloError
 from zelo.judges import Answer, Comparison
+from zelo.judges.checking import told
 from zelo.judges.injection import flags_of
 from zelo.judges.parsing import cut_note
-from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request
+from zelo.judges.remembering import ENTRY, Recent
+from zelo.language_models.protocol import LanguageModel, Reply, Request
 from zelo.reasoning.pairs import pair_prompt
 from zelo.reasoning.prompt_files import Prompt, load_prompt
 from zelo.reasoning.verify import ChoiceVerifier
@@ -24,6 +29,20 @@ from zelo.types import Status
 PREFIX = "thinking:"
 PROMPT = "long"
 VOTES = {"A": 1.0, "tie": 0.0, "B": -1.0}
+KEPT = 64 * 2**20
+"""Bytes of finished traces that are kept while their sisters are asked for again."""
+
+
+@dataclass
+class _Traces:
+    """The traces of a comparison by their place, first order first; `unbilled` are those that no attempt has counted yet."""
+
+    replies: list[Reply | None]
+    unbilled: list[Reply] = field(default_factory=list)
+
+    @property
+    def finished(self) -> list[Reply]:
+        return [reply for reply in self.replies if reply is not None]
 
 
 class ThinkingJudge:
@@ -63,53 +82,80 @@ class ThinkingJudge:
         self.concurrency = max(1, facts.concurrency // (2 * traces))  # a comparison is so many calls at once
         self.requests_per_minute, self.tokens_per_minute = facts.requests_per_minute, facts.tokens_per_minute
         self.calls_per_attempt = 2 * traces
-        self.prompt_id = f"{prompt.name} {traces}x2 {characters} {knobs.digest()}"
+        self._kept: Recent[Comparison, _Traces] = Recent(KEPT)
+        # Not how long a trace may be: an answer that came within less room is the same answer.
+        self.prompt_id = f"{prompt.name} {traces}x2 {characters} {knobs.temperature!r}"
 
     async def attempt(self, comparison: Comparison) -> Answer:
-        """Ask for all traces of a comparison at once; see `RemoteJudge.attempt`."""
+        """Ask for all traces of a comparison at once; see `RemoteJudge.attempt`.
+
+        Where some fail, the finished ones are kept in memory, and the next attempt asks for the failed ones only. What finished traces
+        took is told once: by the attempt in which they came, also where that fails.
+        """
         if comparison.second_query is not None:
             return Answer(None, "failed", note="this judge does not compare across queries")
         flags = flags_of(comparison)
-        requests = [self._request(comparison, swapped=swapped) for swapped in (False, True) for _ in range(self._traces)]
-        found = await asyncio.gather(*(self._model.complete(r) for r in requests), return_exceptions=True)
-        replies = [r for r in found if isinstance(r, Reply)]
-        errors = [e for e in found if isinstance(e, BaseException)]
+        traces = self._kept.pop(comparison) or _Traces([None] * (2 * self._traces))
+        missing = [place for place, reply in enumerate(traces.replies) if reply is None]
+        try:
+            asked = (self._ask(comparison, traces, place) for place in missing)
+            errors = [e for e in await asyncio.gather(*asked, return_exceptions=True) if e is not None]
+            return self._failed(traces, errors, flags) if errors else self._read(traces, flags)
+        finally:  # also when it took too long
+            if len(traces.finished) < len(traces.replies):
+                self._kept.put(comparison, traces, _size(comparison, traces))
+
+    async def _ask(self, comparison: Comparison, traces: _Traces, place: int) -> None:
+        reply = await self._model.complete(self._request(comparison, swapped=place >= self._traces))
+        traces.replies[place] = reply
+        traces.unbilled.append(reply)
+
+    def _failed(self, traces: _Traces, errors: Sequence[BaseException], flags: str) -> Answer:
+        """Raise what concerns every comparison, else what may work later, else answer that it failed."""
+        read, written, cost, _ = self._take_bill(traces)
+        known = [e for e in errors if isinstance(e, RetryError | JudgeError)]
+        read, written = read + sum(e.input_tokens for e in known), written + sum(e.output_tokens for e in known)
+        cost += sum(e.cost for e in known)
         for error in errors:
-            if isinstance(error, RetryError):
-                error.input_tokens += sum(r.input_tokens for r in replies)
-                error.cost += sum(map(self._bill.cost, replies))
-            if not isinstance(error, BadRequest):
+            if isinstance(error, JudgeError):
+                error.input_tokens, error.output_tokens, error.cost = read, written, cost
+            if isinstance(error, JudgeError) or not isinstance(error, Exception):
                 raise error
-        if errors:
-            return self._answer(replies, None, "failed", "", str(errors[0]), flags)
-        return self._read([r for r in found if isinstance(r, Reply)], flags)
+        again = [_repeatable(e) for e in errors if isinstance(e, RetryError) or not isinstance(e, ZeloError)]
+        if not again:
+            return Answer(None, "failed", "", read, written, cost, note=str(errors[0]), flags=flags)
+        waits = [e.after for e in again if e.after is not None]
+        limited, sent = all(e.limited for e in again), any(e.sent for e in again)
+        took = {"input_tokens": read, "output_tokens": written}
+        raise RetryError(str(again[0]), after=max(waits, default=None), limited=limited, cost=cost, sent=sent, **took)
 
     def _request(self, comparison: Comparison, *, swapped: bool) -> Request:
         texts = (comparison.second, comparison.first) if swapped else (comparison.first, comparison.second)
         asked = pair_prompt(comparison.query, *texts, characters=self._characters)
         return Request(self._prompt.messages("judging", problem=asked), self._knobs.max_tokens, self._knobs.temperature)
 
-    def _read(self, replies: list[Reply], flags: str) -> Answer:
-        verifier, sides, shown, voted = ChoiceVerifier(), [], [], 0
+    def _read(self, traces: _Traces, flags: str) -> Answer:
+        verifier, sides, shown, voted, replies = ChoiceVerifier(), [], [], 0, traces.finished
         for sign, rows in ((1.0, replies[: self._traces]), (-1.0, replies[self._traces :])):
             votes = [VOTES[said] for said in (verifier.extract(r.text) if r.finish == "stop" else "" for r in rows) if said]
             voted += len(votes)
             sides.append(sign * sum(votes) / len(votes) if votes else None)
             shown += [f"[{'first' if sign > 0 else 'second'} order]\n{r.text}" for r in rows]
         text, note = "\n\n".join(shown), f"{voted} of {len(replies)} traces voted"
-        if sides[0] is None or sides[1] is None:
-            cut, refused = ([r for r in replies if r.finish in kinds] for kinds in (("length",), ("refusal", "filter")))
-            note = f"{note}, none in one order"
-            if cut:
-                note = f"{note}; {cut_note(self._knobs.max_tokens, max(r.output_tokens for r in cut))}"
-            status: Status = "truncated" if cut else "refused" if refused else "unparsable"
-            return self._answer(replies, None, status, text, note, flags)
-        return self._answer(replies, (sides[0] + sides[1]) / 2, "ok", text, note, flags)
+        if sides[0] is not None and sides[1] is not None:
+            return Answer((sides[0] + sides[1]) / 2, "ok", text, *self._take_bill(traces), note, flags)
+        cut, refused = ([r for r in replies if r.finish in kinds] for kinds in (("length",), ("refusal", "filter")))
+        note = f"{note}, none in one order"
+        if cut:
+            note = f"{note}; {cut_note(self._knobs.max_tokens, max(r.output_tokens for r in cut))}"
+        status: Status = "truncated" if cut else "refused" if refused else "unparsable"
+        return Answer(None, status, text, *self._take_bill(traces), note, flags)
 
-    def _answer(self, replies: list[Reply], preference: float | None, status: Status, text: str, note: str, flags: str) -> Answer:
-        read, written = sum(r.input_tokens for r in replies), sum(r.output_tokens for r in replies)
-        cost, seconds = sum(map(self._bill.cost, replies)), max((r.seconds for r in replies), default=0.0)
-        return Answer(preference, status, text, read, written, cost, seconds, note, flags)
+    def _take_bill(self, traces: _Traces) -> tuple[int, int, float, float]:
+        """Return tokens read and written, US dollars and seconds of the traces that no attempt has counted yet, and count them."""
+        new, traces.unbilled = traces.unbilled, []
+        read, written = sum(r.input_tokens for r in new), sum(r.output_tokens for r in new)
+        return read, written, sum(map(self._bill.cost, new), 0.0), max((r.seconds for r in new), default=0.0)
 
     def estimate(self, comparison: Comparison) -> tuple[int, int, float]:
         """Return input tokens, most output tokens and most US dollars of one comparison: of all its traces, as `Writer.estimate`."""
@@ -121,6 +167,20 @@ class ThinkingJudge:
     async def close(self) -> None:
         """Close the connections."""
         await self._model.close()
+
+
+def _size(comparison: Comparison, traces: _Traces) -> int:
+    """Return about how many bytes they hold."""
+    texts = (comparison.query, comparison.first, comparison.second, *(r.text for r in traces.finished))
+    return ENTRY * (1 + len(traces.replies)) + sum(map(sys.getsizeof, texts))
+
+
+def _repeatable(error: BaseException) -> RetryError:
+    """Return an error of another library as one of zelo's."""
+    if isinstance(error, RetryError):
+        return error
+    lost = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
+    return RetryError(told(error) if isinstance(error, Exception) else str(error), sent=lost)
 
 
 def thinking_judge(name: str, recipe: Recipe, model: LanguageModel | None = None) -> ThinkingJudge:

@@ -119,6 +119,7 @@ class Writer:
                 text, finish = await self._whole(_messages(body["messages"]), body["task"], replies)
         except RetryError as error:
             error.input_tokens += sum(r.input_tokens for r in replies)
+            error.output_tokens += sum(r.output_tokens for r in replies)
             error.cost += sum(map(self.cost, replies))
             raise
         except BadRequest as error:
