@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -105,6 +106,8 @@ def _text(row: Row, field: str, where: str) -> str:
     for key in NAMES[field]:
         if row.get(key) is not None and not isinstance(row[key], dict | list):
             value = row[key]
+            if field == "answer" and (isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))):
+                raise InputError(f"{key} is {json.dumps(value)}", where=where, remedy="write the answer as text or a number")
             return text_field({key: value}, key, where) if isinstance(value, str) else str(value)
     return ""
 
