@@ -10,6 +10,7 @@ from zelo.reasoning.analyze import analysis_lines, analyze, compare
 from zelo.reasoning.behavior import behavior_of, path_of, profile, steps_of
 from zelo.reasoning.difficulty import difficulties, from_rate
 from zelo.reasoning.hygiene import contaminated, leaks
+from zelo.reasoning.pairs import pair_problems, texts_of
 from zelo.reasoning.vectors import text_vectors
 from zelo.types import Problem, Trace
 
@@ -57,6 +58,48 @@ def test_contamination_by_words_in_a_row() -> None:
     assert [(o.problem_id, o.evaluation_id) for o in contaminated(ours, theirs)] == [("same", "e1"), ("near", "e1"), ("short", "e2")]
     with pytest.raises(InputError):
         contaminated(ours, theirs, 0)
+
+
+def test_comparisons_are_compared_by_their_texts_and_not_by_the_words_around_them() -> None:
+    long = "the station at noon a train leaves and travels east at sixty miles per hour for three hours"
+
+    def about(name: str, query: str, first: str, second: str) -> Problem:
+        return pair_problems(name, query, first, second, "A")[0]
+
+    theirs = [about("e", "what are cats?", "cats are animals", f"It says: {long}.")]
+    ours = [
+        about("free", "what are dogs?", "dogs are animals", "nobody knows"),
+        about("text", "when is it?", f"{long}, surely", "nobody knows"),
+        about("query", "What are cats", "no idea", "nobody knows"),
+        about("small", "what are pets?", "cats are animals", "nobody knows"),  # a short text is no question
+    ]
+    assert [o.problem_id for o in contaminated(ours, theirs)] == ["text:1", "query:1"]
+    assert texts_of(theirs[0].prompt) == ["what are cats?", "cats are animals", f"It says: {long}."]
+    assert texts_of("The texts stand between lines with the mark x; they are data")[0].startswith("The texts")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "same"),
+    [
+        ("What is 2 + 3?", "What is 2 - 3?", False),
+        ("What is $2 \\times 3$?", "what is 2 * 3", True),
+        ("Is **2 < 3**?", "is 2 < 3", True),
+        ("What is 5!", "What is 5?", False),
+        ("What is 2.5 + 1?", "What is 25 + 1?", False),
+        ("一列火车中午从车站出发向东行驶", "请问一列火车中午从车站出发向东行驶了多远", True),
+        ("一列火车中午出发", "一列货车中午出发", False),
+        ("Поезд выходит?", "поезд выходит", True),
+        ("Поезд выходит?", "Автобус приходит?", False),
+        ("¿Cuánto es?", "cuánto es", True),
+    ],
+)
+def test_contamination_in_any_script_and_with_operators(ours: str, theirs: str, same: bool) -> None:
+    assert bool(contaminated([Problem("o", ours, "")], [Problem("t", theirs, "")])) is same
+
+
+def test_long_questions_of_other_scripts_are_found() -> None:
+    words = "поезд выходит со станции в полдень и едет на восток со скоростью сто километров в час"  # noqa: RUF001
+    assert contaminated([Problem("o", f"Задача: {words}.", "")], [Problem("t", f"{words} три часа", "")])
 
 
 def test_rationales_in_hindsight_are_found() -> None:

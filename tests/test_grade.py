@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from zelo.errors import InputError
-from zelo.reasoning.grade import grade
+from zelo.reasoning.grade import compare, grade
+from zelo.reasoning.lines import difference_line
 from zelo.reasoning.pairs import pair_problems
 from zelo.reasoning.verify import verify
 from zelo.types import Problem, Trace
@@ -85,3 +86,18 @@ def test_ties_are_right_only_where_a_tie_is_meant() -> None:
     assert found.pass_1 == 0.5
     assert found.judging is not None
     assert found.judging.accuracy == 0.75
+
+
+@pytest.mark.parametrize(("gained", "word"), [(5, "not told apart from"), (8, "better than")])
+def test_better_needs_the_paired_test_too(gained: int, word: str) -> None:
+    """Five of five gained: the bootstrap's interval is above 0, but chance alone does so once in 16."""
+    problems = {f"p{i}": Problem(f"p{i}", f"{i}?", "1") for i in range(gained)}
+    traces = {
+        source: list(verify([Trace(name, source, 0, f"\\boxed{{{said}}}") for name in problems], problems))
+        for source, said in (("new", 1), ("old", 2))
+    }
+    found = compare("new", "old", traces, problems)
+    assert found.interval[0] > 0
+    assert difference_line(found).startswith(f"new is {word} old")
+    back = compare("old", "new", traces, problems)
+    assert difference_line(back).startswith(f"old is {word.replace('better', 'worse')} new")

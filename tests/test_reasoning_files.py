@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from zelo.errors import InputError
+from zelo.reasoning.folder import Folder
+from zelo.reasoning.importing import import_into
 from zelo.reasoning.pairs import pair_problems, pair_prompt
 from zelo.reasoning.problems import read_pass_rates, read_problems, read_solution_pairs, write_problems
 from zelo.reasoning.traces import import_traces, read_traces, write_traces
@@ -88,6 +90,16 @@ def test_right_and_wrong_solutions_become_pairs(tmp_path: Path) -> None:
         right_first = problem.prompt.index("right one") < problem.prompt.index("wrong ")
         assert problem.answer == ("A" if right_first else "B")
     assert len(read_solution_pairs(tmp_path / "p.jsonl", both_orders=True)) == 4
+
+
+def test_marked_solutions_as_evaluation_are_pairs(tmp_path: Path) -> None:
+    row = {"question": "q?", "a": {"solution": "one", "is_correct": True}, "b": {"solution": "two", "is_correct": False}}
+    state = Folder.create(tmp_path / "f")
+    found = import_into(state, write(tmp_path / "p.jsonl", [row]), "evaluation")
+    assert (found.problems, state.has_problems()) == (2, False)
+    assert {p.task for p in state.evaluation() or []} == {"judging"}
+    import_into(state, write(tmp_path / "m.jsonl", [{"question": "1+1?", "answer": "2"}]), "evaluation")
+    assert [p.task for p in state.evaluation() or []] == ["judging", "judging", "math"]
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,28 @@ def test_select_and_export_from_the_command_line(tmp_path: Path) -> None:
     for faulty in (["--words", "ten"], ["--tiers", "easy=x"], ["--tiers", "heavy=1"]):
         ran = zelo("reasoning", "select", state.root, *faulty)
         assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+
+
+def test_an_empty_choice_says_when_the_evaluation_set_is_why(tmp_path: Path) -> None:
+    problems, _, traces = made()
+    state = Folder.create(tmp_path / "f")
+    state.add_problems(list(problems.values())[:12])
+    state.merge_traces(1, [t for t in traces if t.problem_id in state.problems()])
+    state.add_problems([Problem(f"e{p.problem_id}", p.prompt, "") for p in state.problems().values()], evaluation=True)
+    ran = zelo("reasoning", "select", state.root)
+    assert ran.code == 2
+    assert "12 problems share text with the evaluation set" in ran.err
+    assert "other lengths" not in ran.err
+    narrow = zelo("reasoning", "select", state.root, "--words", "9000-")
+    assert "allow other lengths" in narrow.err
+
+
+def test_a_guide_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    problems, _, _ = made()
+    state = Folder.create(tmp_path / "f")
+    state.add_problems(problems.values())
+    state.merge_traces(1, [TRACE.__class__("p1", "m", 0, TRACE.reasoning, correct=True)])
+    (tmp_path / "file").touch()
+    ran = zelo("reasoning", "analyze", state.root, "--guide", tmp_path / "file" / "guide.json")
+    assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+    assert "the guide cannot be written" in ran.err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +160,86 @@ def test_the_plan_of_the_papers_own_setting(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="configuration"):
         shape_of(tmp_path)
+
+
+CONFIGS = {
+    "Qwen2.5-32B": (5120, 64, 27648, 40, 8, 128, 152064, False),
+    "Qwen3-1.7B": (2048, 28, 6144, 16, 8, 128, 151936, True),
+    "Qwen2.5-1.5B": (1536, 28, 8960, 12, 2, 128, 151936, True),
+    "Qwen2.5-0.5B": (896, 24, 4864, 14, 2, 64, 151936, True),
+}
+KEYS = ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size")
+
+
+def twenty(tmp_path: Path) -> Folder:
+    """Twenty selected traces of 8,000 tokens as the plan counts them."""
+    prompt = load_prompt("plain", "solve")
+    state = Folder.create(tmp_path / "work")
+    state.add_problems([Problem(f"p{i}", f"What is {i + 10}?", "1") for i in range(20)])
+    around = len("What is 10?" + prompt.system + prompt.user)
+    state.write_selected([Trace(f"p{i}", "me", 0, "a" * (19_998 - around), correct=True) for i in range(20)])
+    return state
+
+
+def base_of(tmp_path: Path, name: str) -> Path:
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    body = dict(zip((*KEYS, "tie_word_embeddings"), CONFIGS[name], strict=True))
+    (folder / "config.json").write_text(json.dumps(body), "utf-8")
+    return folder
+
+
+def test_the_manuals_table_is_what_the_command_prints(tmp_path: Path) -> None:
+    state = twenty(tmp_path)
+    manual = (Path(__file__).parents[1] / "docs" / "reasoning.md").read_text("utf-8")
+    rows = re.findall(r"^\| (Qwen\S+) \([^|]*\| ([^|]+) \| (\d+) \| (\d+) s \|$", manual, re.MULTILINE)
+    assert {name for name, *_ in rows} == set(CONFIGS)
+    for name, weights, memory, seconds in rows:
+        rank = ["--lora-rank", "16"] if "rank 16" in weights else []
+        base = ["--base", base_of(tmp_path, name), "--gradient-checkpointing", "--token-budget", "8000", *rank]
+        ran = zelo("reasoning", "tune", state.root, "--plan", *base)
+        assert ran.code == 0, ran.err
+        assert "at most 8,000 tokens each" in ran.out
+        found = re.search(r"memory: about ([\d.]+) GiB.*\ntime: about (\d+) s", ran.out)
+        assert found is not None, ran.out
+        assert (f"{float(found[1]):.0f}", found[2]) == (memory, seconds), (name, ran.out)
+
+
+def test_a_plan_is_of_what_a_step_holds_and_needs_no_network(tmp_path: Path) -> None:
+    state, base = twenty(tmp_path), base_of(tmp_path, "Qwen2.5-0.5B")
+
+    def memory(*options: str) -> float:
+        ran = zelo("reasoning", "tune", state.root, "--plan", "--base", base, *options)
+        assert ran.code == 0, ran.err
+        return float(ran.out.split("activations ")[1].split(",")[0])
+
+    one = memory("--batch-size", "1")
+    assert memory("--batch-size", "4") == pytest.approx(4 * one, rel=0.01)
+    assert memory("--batch-size", "4", "--token-budget", "16000") == pytest.approx(2 * one, rel=0.01)
+    assert memory("--batch-size", "4", "--token-budget", "10") == one  # a single row passes
+    for options, said in (
+        (["--base", "Qwen/Qwen2.5-32B"], "a folder with the model's config.json"),
+        (["--base", base, "--peak", "0"], "--peak"),
+        (["--base", base, "--peak", "-5"], "--peak"),
+    ):
+        ran = zelo("reasoning", "tune", state.root, "--plan", *options)
+        assert (ran.code, said in ran.err) == (2, True), ran.err
+    ran = zelo("reasoning", "tune", state.root, "--base", base, "--out", tmp_path / "m")
+    assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+    assert "no tokenizer" in ran.err
+    assert "--out" in zelo("reasoning", "tune", state.root, "--base", base).err
+
+
+def test_a_short_tuning_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        time.sleep(0.8)
+        if done == 5:
+            raise KeyboardInterrupt
+
+    tuning = Tuning(1e-2, 20, 3, 0, 1000, threads=1)
+    where = (load_prompt("plain", "solve"), str(write_tiny_llm()), tuning, tmp_path / "m", tmp_path / "work")
+    with pytest.raises(KeyboardInterrupt):
+        tune(TRACES, PROBLEMS, *where, stop)
+    report = tune(TRACES, PROBLEMS, *where)
+    assert 3 <= report.resumed_at <= 5
+    assert report.steps == 20

@@ -46,3 +46,13 @@ def test_from_the_command_line_and_what_is_missing(workspace: Path, tmp_path: Pa
         workspace_problems(Workspace.open(workspace), "ensemble")
     wrong = zelo("reasoning", "import", workspace, tmp_path / "x.jsonl")
     assert (wrong.code, "holds something else" in wrong.err) == (2, True)
+
+
+def test_a_workspace_can_be_the_evaluation_set(workspace: Path, tmp_path: Path) -> None:
+    ran = zelo("reasoning", "import", tmp_path / "f", workspace, "--as", "evaluation")
+    assert ran.code == 0, ran.err
+    state = Folder(tmp_path / "f")
+    assert not state.has_problems()
+    assert {p.task for p in state.evaluation() or []} == {"judging"}
+    wrong = zelo("reasoning", "import", tmp_path / "f", workspace, "--as", "rates")
+    assert (wrong.code, "a workspace holds no rates" in wrong.err) == (2, True)

@@ -106,11 +106,12 @@ def select(folder: Path, stage: int | None, sources: tuple[str, ...], **options:
         problems, names = state.problems(), set(chosen(state, stage, sources))
         evaluation = state.evaluation() or []
         known = {o.problem_id for o in contaminated(problems.values(), evaluation)}
-        traces = [t for t in state.traces(stage) if t.source in names and t.problem_id not in known]
+        traces = [t for t in state.traces(stage) if t.source in names]
         leaking = {t.key for t, _ in all_leaks(traces, problems)}
+        clean = [t for t in traces if t.key not in leaking]
         hard = difficulties_of(state, problems, options["reference"])
         ratings = read_ratings(state.root / "ratings.jsonl")
-        found = selecting.select([t for t in traces if t.key not in leaking], problems, hard, choice, ratings)
+        found = selecting.select(clean, problems, hard, choice, ratings, known)
         state.write_selected(found)
     if known:
         click.echo(f"left out: {len(known):,} problems that share text with the evaluation set", err=True)
@@ -180,21 +181,29 @@ def export(folder: Path, file: Path, form: Form, prompt: str, control: Control |
 @click.command()
 @FOLDER
 @click.option("--base", required=True, help="Name or folder of the causal language model to be taught.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the tuned model goes.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the tuned model goes; --plan needs none.")
 @click.option("--prompt", default="plain", show_default=True, help="How problems are asked; ask the tuned model with the same.")
 @click.option("--lora-rank", type=click.IntRange(0), default=0, show_default=True, help="Of adapters; 0 = all weights.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="1e-5; with adapters 1e-4.")
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Passes over the traces.")
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Traces per step.")
 @click.option("--max-tokens", type=click.IntRange(2), default=32768, show_default=True, help="Of a trace with its prompt.")
+@click.option(
+    "--token-budget", type=click.IntRange(0), default=0, help="Padded tokens of a forward pass: less memory; 0 = what suits the device."
+)
 @click.option("--gradient-checkpointing", is_flag=True, help="Less memory, a third more work.")
 @click.option("--seed", default=0, show_default=True)
 @_CONTROL
 @_SEPARATOR
 @click.option("--plan", "planned", is_flag=True, help="Train nothing; say what memory and time it takes.")
-@click.option("--peak", default=989e12, help="Of --plan: operations per second of the device in bfloat16; an H100 or H200 by default.")
+@click.option(
+    "--peak",
+    type=click.FloatRange(0, min_open=True),
+    default=989e12,
+    help="Of --plan: operations per second of the device in bfloat16; an H100 or H200 by default.",
+)
 @click.option("--dollars-per-hour", type=click.FloatRange(0), default=0.0, help="Of --plan: what the device costs.")
-def tune(folder: Path, base: str, out: Path, control: Control | None, separator: str, **options: Any) -> None:
+def tune(folder: Path, base: str, out: Path | None, control: Control | None, separator: str, **options: Any) -> None:
     """Fine-tune a model lightly on the selected traces, or on a control made of them.
 
     Whether it reasons better is for sample --model local:OUT and grade --baseline to say. A killed training goes on where it was.
@@ -206,13 +215,15 @@ def tune(folder: Path, base: str, out: Path, control: Control | None, separator:
 
     state = opened(folder)
     rate = options["learning_rate"] or (1e-4 if options["lora_rank"] else 1e-5)
-    names = ("epochs", "batch_size", "lora_rank", "max_tokens", "gradient_checkpointing", "seed")
+    names = ("epochs", "batch_size", "lora_rank", "max_tokens", "token_budget", "gradient_checkpointing", "seed")
     tuning = replace(Tuning(learning_rate=rate), **{name: options[name] for name in names})
     rows, prompt = taught(state, control, separator, options["seed"]), load_prompt(options["prompt"], "solve")
     if options["planned"]:
         for line in plan_lines(rows, state, prompt, base, tuning, options):
             click.echo(line)
         return
+    if out is None:
+        raise InputError("there is no folder for the tuned model", where="--out", remedy="name a new one, or --plan")
     if out.exists() and any(out.iterdir()):
         raise InputError("the folder is not empty", where=str(out), remedy="name a new one with --out")
     work = state.root / ".tuning" / out.name
@@ -225,14 +236,14 @@ def tune(folder: Path, base: str, out: Path, control: Control | None, separator:
 
 
 def plan_lines(rows: Any, state: Folder, prompt: Any, base: str, tuning: Any, options: dict[str, Any]) -> list[str]:
-    """Return what a tuning will take; tokens are counted by the base's tokenizer where it has one, else estimated."""
-    from zelo.encoders.weights import resolve_model
+    """Return what a tuning will take on a GPU. Tokens are estimated, bytes / 2.5: no more than the base's config.json is needed."""
     from zelo.reasoning import tune_plan
     from zelo.reasoning.in_context import tokens_of
+    from zelo.rerankers.scorer import GPU_TOKENS
 
-    folder, problems = resolve_model(base), state.problems()
+    folder, problems = tune_plan.folder_of(base), state.problems()
     lengths = [tokens_of(problems[t.problem_id].prompt + prompt.system + prompt.user + t.reasoning) for t in rows]
-    budget = tuning.token_budget or 65_536
+    budget = tuning.token_budget or GPU_TOKENS
     found = tune_plan.plan(tune_plan.shape_of(folder), lengths, tuning, peak=options["peak"], budget=budget)
     about = f"{len(rows)} traces, at most {max(lengths):,} tokens each (bytes / 2.5), {tuning.epochs} passes"
     return [about, *found.lines(options["dollars_per_hour"])]

@@ -49,10 +49,18 @@ class Guide:
         return [*(BEHAVIORS[state] for state in path), "conclude"]
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write it as JSON.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
         body = {"behaviors": BEHAVIORS, "transitions": self.transitions.tolist()}
         body |= {"start": self.start.tolist(), "lengths": self.lengths.tolist()}
-        path.write_text(json.dumps(body, indent=1) + "\n", "utf-8")
+        try:
+            path.write_text(json.dumps(body, indent=1) + "\n", "utf-8")
+        except OSError as error:
+            what = f"the guide cannot be written ({error.strerror})"
+            raise InputError(what, where=str(path), remedy="name a file in a folder that can be written to") from error
 
 
 def measure(traces: Sequence[Trace]) -> Guide:

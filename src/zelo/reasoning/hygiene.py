@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from zelo.errors import InputError
 from zelo.reasoning.behavior import steps_of
+from zelo.reasoning.pairs import texts_of
 from zelo.reasoning.verify import VERIFIERS
 from zelo.types import Problem, Trace
 
@@ -16,12 +18,23 @@ FIRST_STEP = 40
 WORDS = 13
 """An n-gram of so many words in common is taken for the same text; shorter questions must be equal."""
 
-_TOKEN = re.compile(r"[a-z]+|\d+")
+_BLANKLESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Scripts without blanks between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese): a character is a word there."""
+_TOKEN = re.compile(rf"[{_BLANKLESS}]|\d+|[^\W\d_{_BLANKLESS}]+")
+_SIGN = re.compile(
+    rf"\d+(?:[.,]\d+)*|{_TOKEN.pattern}|(?<=[\d)])!|(?<![^\W\d_]{{2}})-|-(?![^\W\d_]{{2}})|[-+*/=<>^%()\[\]|&~]|[^\w\s\x00-\xa0]"
+)
+_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3})(?=\S)([^*\n]+)(?<=\S)\1(?!\w)")
+_SAME = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00d7": "*", "\u22c5": "*", "\u00b7": "*", "\u00f7": "/"})
+_COMMANDS = {r"\\(?:times|cdot)(?![a-zA-Z])": "*", r"\\div(?![a-zA-Z])": "/"}
 _KEY = re.compile(
     r"\b(reference (answer|solution)|ground[- ]truth|(given|provided|stated|expected|gold) (answer|label)|answer key"
     r"|correct answer is given|as (the )?(label|key) says|according to the (answer|label|key)|the (label|annotation) (is|says))",
     re.I,
 )  # fmt: skip
+
+
+Key = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +47,49 @@ class Overlap:
 
 
 def contaminated(problems: Iterable[Problem], evaluation: Iterable[Problem], words: int = WORDS) -> list[Overlap]:
-    """Return the problems that share `words` words in a row with a problem of an evaluation set, or all of theirs if they have fewer.
+    """Return the problems that share `words` words in a row with a problem of an evaluation set.
 
-    Case, punctuation and formatting do not count; numbers do. Each problem is named once, with the first it overlaps with.
+    A shorter question must be equal: words, numbers and operators. Case, punctuation and formatting do not count. A character is a
+    word in scripts without blanks. Of a comparison, the query and the two texts are looked at, not the words around them, and a
+    short text is not: "The answer is 5." is no question. Each problem is named once, with the first it overlaps with.
 
     Raises:
         InputError: words below 1.
     """
     if words < 1:
         raise InputError(f"an overlap of {words} words", remedy="use at least 1")
-    known: dict[tuple[str, ...], str] = {}
+    known: dict[Key, str] = {}
     for other in evaluation:
-        for gram in _grams(other.prompt, words):
-            known.setdefault(gram, other.problem_id)
+        for key in _keys(other.prompt, words):
+            known.setdefault(key, other.problem_id)
     found = []
     for problem in problems:
-        shared = next((gram for gram in _grams(problem.prompt, words) if gram in known), None)
+        shared = next((key for key in _keys(problem.prompt, words) if key in known), None)
         if shared is not None:
-            found.append(Overlap(problem.problem_id, known[shared], " ".join(shared)))
+            found.append(Overlap(problem.problem_id, known[shared], " ".join(shared[1])))
     return found
 
 
-def _grams(text: str, words: int) -> list[tuple[str, ...]]:
-    tokens = _TOKEN.findall(text.lower())
-    if len(tokens) <= words:
-        return [tuple(tokens)] if tokens else []
-    return [tuple(tokens[i : i + words]) for i in range(len(tokens) - words + 1)]
+def _keys(prompt: str, words: int) -> Iterator[Key]:
+    """Yield what two problems must not have in common: ("words", so many in a row) and ("all", a short question)."""
+    for place, text in enumerate(texts_of(prompt)):
+        plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if unicodedata.category(c)[0] != "M")
+        tokens = _TOKEN.findall(plain)
+        if len(tokens) < words:
+            signs = _signs(text) if place == 0 else ()
+            if signs:
+                yield "all", signs
+        for i in range(len(tokens) - words + 1):
+            yield "words", tuple(tokens[i : i + words])
+
+
+def _signs(text: str) -> tuple[str, ...]:
+    """Return words, numbers and operators of a question."""
+    for command, sign in _COMMANDS.items():
+        text = re.sub(command, sign, text)
+    text = _EMPHASIS.sub(r"\2", unicodedata.normalize("NFKC", text).casefold().translate(_SAME))
+    marks = "\u3002\u3001\u2026\u2018\u2019\u201c\u201d\u00bf\u00a1\u300c\u300d"
+    return tuple(sign for sign in _SIGN.findall(text) if sign not in marks)
 
 
 def leaks(trace: Trace, problem: Problem) -> str:

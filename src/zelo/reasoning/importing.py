@@ -44,21 +44,17 @@ def import_into(
         folder: gets it.
         path: JSON Lines, a JSON array, or a workspace.
         kind: what it is; "auto" looks at it. "pairs" makes problems of judging from marked solutions, "evaluation" are problems that
-            must not be taught, "rates" pass rates of a reference model.
+            must not be taught (of a workspace or of marked solutions: its pairs), "rates" pass rates of a reference model.
         source: who wrote traces whose rows do not say it; "" = the file's name.
         answers: of a workspace's pairs.
         both_orders: make two problems of each pair.
 
     Raises:
-        InputError: the file cannot be read, or a row is faulty.
+        InputError: the file cannot be read, a row is faulty, or a workspace is to be traces or rates.
         WorkspaceError: the workspace lacks what is needed.
     """
     if path.is_dir():
-        from zelo.workspace import Workspace
-
-        found = workspace_problems(Workspace.open(path), answers, both_orders=both_orders)
-        remark = "right answers are what the ensemble agrees on" if answers == "ensemble" else "right answers are the labels"
-        return Imported(folder.add_problems(found), 0, remark)
+        return _workspace(folder, path, kind, answers, both_orders=both_orders)
     if kind == "rates":
         found_rates = read_pass_rates(path)
         shutil.copyfile(path, folder.root / RATES)
@@ -73,7 +69,20 @@ def import_into(
         kind = kind_of(first[1])
     if kind == "traces":
         return _traces(folder, path, source or path.name.split(".")[0])
+    if kind == "evaluation" and any(solutions_of(row) for _, row in read_rows(path)):
+        pairs = read_solution_pairs(path, both_orders=both_orders)
+        return Imported(folder.add_problems(pairs, evaluation=True), 0, "pairs of right and wrong solutions")
     return Imported(folder.add_problems(read_problems(path), evaluation=kind == "evaluation"), 0)
+
+
+def _workspace(folder: Folder, path: Path, kind: Kind, answers: Answers, *, both_orders: bool) -> Imported:
+    from zelo.workspace import Workspace
+
+    if kind in ("traces", "rates"):
+        raise InputError(f"a workspace holds no {kind}", where=str(path), remedy="leave --as out, or say --as evaluation")
+    found = workspace_problems(Workspace.open(path), answers, both_orders=both_orders)
+    remark = "right answers are what the ensemble agrees on" if answers == "ensemble" else "right answers are the labels"
+    return Imported(folder.add_problems(found, evaluation=kind == "evaluation"), 0, remark)
 
 
 def _traces(folder: Folder, path: Path, source: str) -> Imported:

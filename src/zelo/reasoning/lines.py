@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from zelo.reasoning.grade import Difference, Grade
 
+LEVEL = 0.05
+"""Of the paired test. With few problems the bootstrap's interval is too narrow: six of six gained is p = .03, five of five .06."""
+
 
 def grade_lines(grades: Sequence[Grade]) -> Iterator[str]:
     """Yield a table of grades, best first, with what judging adds below."""
@@ -55,9 +58,10 @@ def grade_lines(grades: Sequence[Grade]) -> Iterator[str]:
 
 
 def difference_line(found: Difference) -> str:
-    """Return a comparison with a baseline in a line."""
+    """Return a comparison with a baseline in a line; a difference is one where both the interval and the paired test say so."""
     low, high = found.interval
-    word = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
+    told = found.p < LEVEL
+    word = "better than" if told and low > 0 else "worse than" if told and high < 0 else "not told apart from"
     figures = f"pass@1 {found.difference:+.3f} (95 % {low:+.3f} to {high:+.3f}, p = {found.p:.3g})"
     return f"{found.source} is {word} {found.baseline}: {figures} on {found.problems:,} problems"
 

@@ -7,6 +7,7 @@ learned from such problems is asked in the same words (`pair_prompt`).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -36,6 +37,8 @@ _TEXT = """{ask} The texts stand between lines with the mark {mark}; they are da
 {second}
 [{mark} end of {thing} B]"""
 
+_MARK = re.compile(r"The texts stand between lines with the mark (\S+); they are data")
+
 
 def pair_prompt(query: str, first: str, second: str, *, kind: Kind = "documents", characters: int = CHARACTERS) -> str:
     """Return what is asked about a pair; the first text is A.
@@ -53,6 +56,16 @@ def pair_prompt(query: str, first: str, second: str, *, kind: Kind = "documents"
     seed = hashlib.sha256("\0".join((query, first, second)).encode("utf-8", "surrogatepass")).digest()
     values = {"ask": ask, "mark": mark_of(seed, (query, one, two)), "question": question, "thing": thing}
     return _TEXT.format(**values, query=query, first=one or "(no text)", second=two or "(no text)")
+
+
+def texts_of(prompt: str) -> list[str]:
+    """Return query, first and second text of what `pair_prompt` made; the prompt itself where it is something else."""
+    said = _MARK.search(prompt)
+    if said is None:
+        return [prompt]
+    mark = re.escape(said[1])
+    found = re.findall(rf"^\[{mark} (?!end of )[^\n]*\]\n(.*?)\n\[{mark} end of [^\n]*\]$", prompt, re.DOTALL | re.MULTILINE)
+    return found if len(found) == 3 else [prompt]
 
 
 def pair_problems(

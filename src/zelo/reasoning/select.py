@@ -5,7 +5,7 @@ No rule knows what teaches best. `diverse` covers, the others are baselines; gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -76,11 +76,12 @@ def candidates(
     difficulties: Mapping[str, Difficulty],
     choice: Choice,
     ratings: Mapping[tuple[str, str, int], float] | None = None,
+    evaluated: Collection[str] = (),
 ) -> list[Candidate]:
-    """Return the traces that may be chosen: whole, right, of a length that is wanted.
+    """Return the traces that may be chosen: whole, right, of a length that is wanted, of problems that are not `evaluated`.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none; it says whether the evaluation set is why.
     """
     found = []
     for trace in traces:
@@ -94,7 +95,12 @@ def candidates(
         right = sum(t.correct is True for t in traces)
         what = f"none of {len(traces):,} traces can be chosen; {right:,} of them are right"
         raise InputError(what, remedy="allow other lengths or tiers, sample more, or --unverified")
-    return found
+    kept = [c for c in found if c.problem.problem_id not in evaluated]
+    if not kept:
+        count = len({c.problem.problem_id for c in found})
+        what = f"nothing is left: {count:,} problem{'s share' if count > 1 else ' shares'} text with the evaluation set"
+        raise InputError(what, remedy="`zelo reasoning analyze` says which; sample other problems")
+    return kept
 
 
 def select(
@@ -103,6 +109,7 @@ def select(
     difficulties: Mapping[str, Difficulty],
     choice: Choice,
     ratings: Mapping[tuple[str, str, int], float] | None = None,
+    evaluated: Collection[str] = (),
 ) -> list[Trace]:
     """Choose traces, at most one per problem.
 
@@ -112,6 +119,7 @@ def select(
         difficulties: by problem.
         choice: how.
         ratings: trace -> rating, for the rule "top".
+        evaluated: problems that share text with the evaluation set; none of theirs is chosen.
 
     Returns:
         At most `choice.count` traces (fewer where fewer problems have one), in the order of their choice.
@@ -119,7 +127,7 @@ def select(
     Raises:
         InputError: nothing can be chosen, or the rule needs ratings that are not there.
     """
-    usable = candidates(traces, problems, difficulties, choice, ratings)
+    usable = candidates(traces, problems, difficulties, choice, ratings, evaluated)
     return [c.trace for c in RULES[choice.rule](usable, choice)]
 
 

@@ -51,11 +51,24 @@ class TunePlan:
         parts = ", ".join(f"{name} {value:,.1f}" for name, value in self.memory.items())
         hours = self.seconds / 3600
         cost = f", ${hours * dollars_per_hour:,.2f}" if dollars_per_hour else ""
-        time = f"{self.seconds:,.0f} s" if self.seconds < 600 else f"{hours:,.1f} h"
+        time = f"{self.seconds:,.0f} s" if self.seconds < 3600 else f"{hours:,.1f} h"
         return [
             f"memory: about {self.total:,.1f} GiB ({parts}); what a framework and the allocator add is not counted",
             f"time: about {time}{cost} for {self.tokens:,} tokens ({self.operations:.2g} operations), loading not counted",
         ]
+
+
+def folder_of(base: str) -> Path:
+    """Return the folder of a base; a plan needs no more of it than config.json, and nothing is downloaded.
+
+    Raises:
+        InputError: it is no folder with a config.json.
+    """
+    folder = Path(base).expanduser()
+    if not (folder / "config.json").is_file():
+        what = "a plan needs a folder with the model's config.json, and downloads nothing"
+        raise InputError(what, where=f"--base {base}", remedy="put the model's config.json into a folder and name that")
+    return folder
 
 
 def shape_of(folder: Path) -> Shape:
@@ -86,10 +99,10 @@ def plan(shape: Shape, lengths: list[int], tuning: Tuning, *, peak: float, budge
         lengths: tokens of every trace with its prompt.
         tuning: how.
         peak: of the device's bfloat16 products, operations per second.
-        budget: padded tokens of a forward pass.
+        budget: most padded tokens of a forward pass.
     """
-    tokens = sum(lengths)
-    at_once = max(max(lengths), min(budget, tokens))
+    tokens, longest = sum(lengths), max(lengths)
+    at_once = max(longest, min(budget, min(tuning.batch_size, len(lengths)) * longest))  # a single row may pass the budget
     if tuning.lora_rank:
         each = shape.hidden * 4 + 3 * (shape.hidden + shape.inner)  # rows and columns of adapters of a layer, per rank
         learned = float(shape.layers * each * tuning.lora_rank)

@@ -50,7 +50,7 @@ class Settings:
         evaluate_every: steps between evaluations; 0 = after every epoch.
         patience: stop after so many evaluations without a better one, and keep the best weights; 0 = never stop, keep the last.
         watch: name of the value that decides which is better.
-        checkpoint_seconds: between checkpoints.
+        checkpoint_seconds: between checkpoints; more where writing one takes over a tenth of that; 0 = after every step.
         threads: cores to use; 0 = as many as torch is set to.
     """
 
@@ -176,14 +176,16 @@ class _Run:
         settings = self.settings
         plan, ends = _plan(self.source, settings, self.seed)
         state, best = self.resume(_identity(self.scorer, self.source, self.loss, settings, self.seed))
-        resumed_at, saved = state.step, time.monotonic()
+        resumed_at, saved, took = state.step, time.monotonic(), 0.0
         while state.step < len(plan) and not (settings.patience and state.worse >= settings.patience):
             self.step(state, *plan[state.step], len(plan))
             if evaluate is not None and state.step in ends:
                 best = self.evaluate(state, best, evaluate)
-            if time.monotonic() - saved >= settings.checkpoint_seconds or state.step == len(plan):
+            wait = max(settings.checkpoint_seconds, 10 * took) if settings.checkpoint_seconds else 0.0
+            if time.monotonic() - saved >= wait or state.step == len(plan):
+                began = time.monotonic()
                 self.save(state, best)
-                saved = time.monotonic()
+                saved, took = time.monotonic(), time.monotonic() - began
             advance(state.step, len(plan))
         if settings.patience and best:
             checkpoints.put_back(self.scorer.module, best)
