@@ -16,9 +16,10 @@ from typing import Any
 import click
 import pytest
 
-from zelo import cli, judges, pipeline
+from zelo import cli, pipeline
 from zelo import recipe as recipes
 from zelo.collections.python_docs import QUESTIONS
+from zelo.judges.own import own_judge
 
 REPO = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -261,7 +262,7 @@ def test_a_judge_of_your_own_is_one_module(tmp_path: Path, monkeypatch: pytest.M
     (block,) = [text for text in blocks(REPO / "docs/judges.md", "python") if "class MyJudge" in text]
     (tmp_path / "my_judges.py").write_text(block, "utf-8")
     monkeypatch.chdir(tmp_path)
-    own = judges._own("python:my_judges:make", recipes.Recipe())
+    own = own_judge("python:my_judges:make", recipes.Recipe())
     assert own.name == "my judge"
     section = re.search(r"^## Your own judge\n(.*?)^## ", (REPO / "docs/judges.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert section is not None

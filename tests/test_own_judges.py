@@ -121,7 +121,13 @@ class TestInALoop:
     @pytest.mark.parametrize("handler", [signal.default_int_handler, None])
     def test_an_interrupt_drains(self, handler: Callable[..., object] | None, journal: Journal) -> None:
         """`handler`: as a notebook sets it; None is the one of asyncio.run, which waits for the loop."""
-        judge, left = Own(latency=0.1), list[str]()
+
+        def press(call: int) -> Answer:
+            if call == 20:  # not by the clock: what it interrupts must be under way, also on a busy machine
+                os.kill(os.getpid(), signal.SIGINT)
+            return Answer(0.5)
+
+        judge, left = Own(press, latency=0.05), list[str]()
         asked = job(judge, journal, 300)
         before = signal.getsignal(signal.SIGINT)
         handlers = []
@@ -135,11 +141,8 @@ class TestInALoop:
             finally:
                 handlers.append(signal.getsignal(signal.SIGINT))
 
-        presser = threading.Timer(0.55, os.kill, (os.getpid(), signal.SIGINT))
-        presser.start()
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(cell())
-        presser.join()
         signal.signal(signal.SIGINT, before)
         assert handlers[0] is handlers[1] or handlers[0] == handlers[1]
         assert 0 < judge.calls < 150
@@ -147,16 +150,22 @@ class TestInALoop:
         assert left == [f"stopped; python:mine:make: {300 - judge.calls} of 300 left"]
 
     def test_a_second_one_leaves_at_once(self, journal: Journal) -> None:
-        judge, start = Own(latency=20), time.monotonic()
+        class Pressing(Own):
+            async def attempt(self, comparison: Comparison) -> Answer:
+                if not self.calls:
+                    for pause in (0.1, 0.4):
+                        pressers.append(threading.Timer(pause, os.kill, (os.getpid(), signal.SIGINT)))
+                        pressers[-1].start()
+                return await super().attempt(comparison)
+
+        pressers: list[threading.Timer] = []
+        judge, start = Pressing(latency=20), time.monotonic()
 
         async def cell() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             ask([job(judge, journal)], journal, Limits())
 
         before = signal.getsignal(signal.SIGINT)
-        pressers = [threading.Timer(pause, os.kill, (os.getpid(), signal.SIGINT)) for pause in (0.4, 0.6)]
-        for presser in pressers:
-            presser.start()
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(cell())
         for presser in pressers:
