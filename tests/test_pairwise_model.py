@@ -16,8 +16,9 @@ from zelo.errors import InputError
 from zelo.judges import Answer, Comparison, Judge
 from zelo.judges.pairwise_model import PairwiseModel
 from zelo.recipe import Pairwise
-from zelo.rerankers.pairwise import common_prefix, load_scorer, load_tokenizer, pair_logits
+from zelo.rerankers.pairwise import common_prefix, load_scorer, pair_logits
 from zelo.rerankers.pairwise_template import DOCUMENT_A, DOCUMENT_B, PLAIN_END, QUERY, TASK, encoder_template
+from zelo.rerankers.templates import load_tokenizer
 from zelo.training.pairwise import Lessons, PairSource, measure, train_pairwise
 
 LETTERS = [chr(ord("a") + i) for i in range(12)]

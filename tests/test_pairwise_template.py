@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tiny_models import WORDS, write_tiny_bert, write_tiny_qwen
 from zelo.errors import InputError
-from zelo.rerankers.pairwise import load_tokenizer
 from zelo.rerankers.pairwise_template import PairwiseTemplate, encoder_template, fair, language_model_template
+from zelo.rerankers.templates import load_tokenizer
 
 TEXTS = ["open the file and read it", "sort the list, then merge", "Query: Document A: Document B: answer"]
 

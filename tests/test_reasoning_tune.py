@@ -28,7 +28,7 @@ TRACES = [Trace(f"p{i}", "me", 0, f"One more than {i} is {i + 1}.\n\\boxed{{{i +
 
 
 def test_rows_are_masked_and_never_cut() -> None:
-    from zelo.rerankers.pairwise import load_tokenizer
+    from zelo.rerankers.templates import load_tokenizer
 
     tokenizer = load_tokenizer(write_tiny_llm())
     rows = rows_of(TRACES, PROBLEMS, load_prompt("plain", "solve"), tokenizer, 1000)
@@ -45,7 +45,7 @@ def test_rows_are_masked_and_never_cut() -> None:
 def test_the_loss_and_its_gradient_are_those_of_transformers(rank: int) -> None:
     import torch
 
-    from zelo.rerankers.pairwise import load_tokenizer
+    from zelo.rerankers.templates import load_tokenizer
     from zelo.training.causal import CausalLearner, source_of, token_loss
 
     learner = CausalLearner.load(write_tiny_llm(), precision="float32")
@@ -79,7 +79,7 @@ def test_the_loss_and_its_gradient_are_those_of_transformers(rank: int) -> None:
 def test_adapters_learn_and_are_merged(tmp_path: Path) -> None:
     import torch
 
-    from zelo.rerankers.pairwise import load_tokenizer
+    from zelo.rerankers.templates import load_tokenizer
     from zelo.training.causal import CausalLearner, source_of, token_loss
 
     def loss_of(folder: Path) -> float:

@@ -20,7 +20,7 @@ from zelo.errors import InputError
 from zelo.reasoning.local import rendered
 from zelo.reasoning.prompt_files import Prompt
 from zelo.rerankers.card import license_of, name_of
-from zelo.rerankers.pairwise import load_tokenizer
+from zelo.rerankers.templates import load_tokenizer
 from zelo.training.causal import CausalLearner, Ids, row_of, source_of, token_loss
 from zelo.training.loop import Report, Settings, train
 from zelo.types import Problem, Trace

@@ -11,12 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo.encoders.extras import import_extra
-from zelo.encoders.openvino_engine import quiet
 from zelo.errors import InputError
 from zelo.rerankers.language_model import LanguageModel
 from zelo.rerankers.pairwise_template import Family, Ids, PairwiseTemplate, encoder_template, language_model_template
 from zelo.rerankers.scorer import Scorer
+from zelo.rerankers.templates import load_tokenizer
 
 FloatArray = NDArray[np.float64]
 Triple = tuple[str, str, str]
@@ -83,20 +82,6 @@ def new_scorer(folder: Path, template: PairwiseTemplate, *, lora_rank: int = 0, 
     from zelo.rerankers.encoder_classifier import EncoderClassifier
 
     return EncoderClassifier.load(folder, seed=seed)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Return a folder's tokenizer.
-
-    Raises:
-        InputError: it has none.
-    """
-    library = import_extra("transformers", "transformers")
-    try:
-        with quiet():
-            return library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the tokenizer cannot be loaded ({error})", where=str(folder)) from error
 
 
 def load_scorer(folder: Path, device: str = "auto") -> tuple[Scorer, PairwiseTemplate, Any, bool]:
