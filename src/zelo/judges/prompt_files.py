@@ -118,4 +118,4 @@ def _check_placeholders(key: str, text: str, where: str) -> None:
             raise InputError(f"{{{name}}} has no meaning in {key}", where=where, remedy=f"use: {allowed}" if allowed else "leave it out")
 
 
-_SHELF = Shelf("judges", _parse)
+_SHELF = Shelf("judges/prompts", _parse)

@@ -1,4 +1,4 @@
-"""Prompts as TOML files, whatever they ask: how they are found, read and filled.
+"""Prompts as TOML files, whatever they ask, and other named files: how they are found, read and filled.
 
 What a prompt of a kind must hold is said where the kind is defined: `judges/prompt_files.py`, `reasoning/prompt_files.py`.
 """
@@ -22,29 +22,28 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 class Shelf(Generic[P]):
-    """The prompts that come with a part of zelo, in its folder `prompts`, and files of the same form."""
+    """The TOML files that come with zelo in a folder of the package, and others of the same form."""
 
-    def __init__(self, part: str, parse: Callable[[str, str], P]) -> None:
-        """Take the part's name and what makes a prompt of a file's text and name."""
-        self._part, self._parse = part, parse
+    def __init__(self, folder: str, parse: Callable[[str, str], P], what: str = "prompt") -> None:
+        """Take the folder, what makes one of a file's text and name, and a word for what it is."""
+        self._folder, self._parse, self._what = resources.files("zelo").joinpath(*folder.split("/")), parse, what
         self._read: dict[str, P] = {}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the prompts that come with zelo."""
-        files = (resources.files("zelo") / self._part / "prompts").iterdir()
-        return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+        """Names of those that come with zelo."""
+        return tuple(sorted(f.name.removesuffix(".toml") for f in self._folder.iterdir() if f.name.endswith(".toml")))
 
     def load(self, name_or_path: str, folder: Path | None = None, among: Sequence[str] | None = None) -> P:
-        """Read a prompt.
+        """Read one.
 
         Args:
             name_or_path: the name of one that comes with zelo, or a TOML file.
             folder: where the file is looked for; the current one by default.
-            among: names to propose where there is no such prompt; all by default.
+            among: names to propose where there is no such one; all by default.
 
         Raises:
-            InputError: no such prompt, a file that cannot be read, or what `parse` raises.
+            InputError: no such one, a file that cannot be read, or what `parse` raises.
         """
         if name_or_path in self.names:
             return self._packaged(name_or_path)
@@ -53,7 +52,7 @@ class Shelf(Generic[P]):
             known = self.names if among is None else among
             near = difflib.get_close_matches(name_or_path, known, n=1, cutoff=0.5)
             remedy = f"did you mean {near[0]!r}?" if near else f"give a TOML file or one of: {', '.join(known)}"
-            raise InputError(f"no prompt {name_or_path!r}", remedy=remedy)
+            raise InputError(f"no {self._what} {name_or_path!r}", remedy=remedy)
         try:
             text = path.read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
@@ -62,8 +61,7 @@ class Shelf(Generic[P]):
 
     def _packaged(self, name: str) -> P:
         if name not in self._read:
-            file = resources.files("zelo") / self._part / "prompts" / f"{name}.toml"
-            self._read[name] = self._parse(file.read_text("utf-8"), f"{name}.toml")
+            self._read[name] = self._parse((self._folder / f"{name}.toml").read_text("utf-8"), f"{name}.toml")
         return self._read[name]
 
 
@@ -76,7 +74,7 @@ def table_of(text: str, where: str, keys: Sequence[str]) -> dict[str, Any]:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not TOML ({error})", where=where, remedy="see the prompts that come with zelo") from error
+        raise InputError(f"not TOML ({error})", where=where, remedy="see those that come with zelo") from error
     for key in data:
         if key not in keys:
             near = difflib.get_close_matches(key, keys, n=1, cutoff=0.4)

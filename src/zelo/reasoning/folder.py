@@ -163,6 +163,10 @@ class Folder:
         order = {name: n for n, name in enumerate(self.problems())}
         return self.write_traces(stage, sorted(kept.values(), key=lambda t: (order.get(t.problem_id, len(order)), t.source, t.sample)))
 
+    def has_selected(self) -> bool:
+        """Whether traces were chosen already."""
+        return (self.root / "selected.jsonl").is_file()
+
     def selected(self) -> list[Trace]:
         """Return the traces that were chosen.
 

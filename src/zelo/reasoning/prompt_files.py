@@ -105,4 +105,4 @@ def _parse(text: str, where: str) -> Prompt:
     return Prompt(kind=kind, endings=cast("Mapping[Task, str]", tables[0]), behaviors=tables[1], **texts)
 
 
-_SHELF = Shelf("reasoning", _parse)
+_SHELF = Shelf("reasoning/prompts", _parse)
