@@ -14,6 +14,7 @@ import click
 
 from zelo import __version__
 from zelo.commands import (
+    benching,
     comparing,
     judging,
     models,
@@ -56,6 +57,7 @@ for _command in (
     serving.serve,
     comparing.evaluate,
     comparing.latency,
+    benching.bench,
     models.export_model,
     models.verify,
     models.log,
