@@ -23,6 +23,7 @@ from zelo.commands import (
     refining,
     serving,
     using,
+    watching,
     working,
 )
 from zelo.commands.base import interrupted
@@ -52,6 +53,7 @@ for _command in (
     using.rerank,
     using.scores,
     refining.refine,
+    watching.watch,
     reasoning.reasoning,
     serving.serve,
     comparing.evaluate,
