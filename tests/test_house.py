@@ -33,6 +33,7 @@ COMMANDED = {
     "reasoning",
     "refining",
     "bench",
+    "watching",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -60,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": LOW | PARTS | SPINE | {"report", "stages", "__version__"},
     "systems": LOW | PARTS | SPINE | {"report", "stages"},
     "bench": LOW | PARTS | SPINE | {"report", "stages", "systems"},
+    "watching": LOW | PARTS | SPINE | {"report", "stages"},
     "commands": LOW | PARTS | SPINE | COMMANDED,
     "refining": LOW | PARTS | SPINE | {"stages", "planning"},
     "cli": BASE | {"commands", "pipeline", "__version__"},

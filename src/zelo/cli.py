@@ -24,6 +24,7 @@ from zelo.commands import (
     refining,
     serving,
     using,
+    watching,
     working,
 )
 from zelo.commands.base import interrupted
@@ -53,6 +54,7 @@ for _command in (
     using.rerank,
     using.scores,
     refining.refine,
+    watching.watch,
     reasoning.reasoning,
     serving.serve,
     comparing.evaluate,
