@@ -19,7 +19,22 @@ BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
 SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
-COMMANDED = {"report", "stages", "show", "planning", "auditing", "serve", "systems", "tables", "frames", "plain", "reasoning", "refining"}
+COMMANDED = {
+    "report",
+    "stages",
+    "show",
+    "planning",
+    "auditing",
+    "serve",
+    "systems",
+    "tables",
+    "frames",
+    "plain",
+    "reasoning",
+    "refining",
+    "bench",
+    "watching",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -45,6 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "show": LOW | PARTS | SPINE,
     "serve": LOW | PARTS | SPINE | {"report", "stages", "__version__"},
     "systems": LOW | PARTS | SPINE | {"report", "stages"},
+    "bench": LOW | PARTS | SPINE | {"report", "stages", "systems"},
+    "watching": LOW | PARTS | SPINE | {"report", "stages"},
     "commands": LOW | PARTS | SPINE | COMMANDED,
     "refining": LOW | PARTS | SPINE | {"stages", "planning"},
     "cli": BASE | {"commands", "pipeline", "__version__"},

@@ -14,6 +14,7 @@ import click
 
 from zelo import __version__
 from zelo.commands import (
+    benching,
     comparing,
     judging,
     models,
@@ -23,6 +24,7 @@ from zelo.commands import (
     refining,
     serving,
     using,
+    watching,
     working,
 )
 from zelo.commands.base import interrupted
@@ -52,10 +54,12 @@ for _command in (
     using.rerank,
     using.scores,
     refining.refine,
+    watching.watch,
     reasoning.reasoning,
     serving.serve,
     comparing.evaluate,
     comparing.latency,
+    benching.bench,
     models.export_model,
     models.verify,
     models.log,

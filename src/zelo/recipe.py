@@ -266,6 +266,39 @@ class Refine:
 
 
 @dataclass(frozen=True)
+class Customer:
+    """What the judges are told about one customer's searches, instead of judge.criterion and judge.context."""
+
+    criterion: str = parameter("", "what relevance means to this customer; empty = judge.criterion")
+    context: str = parameter("", "what this customer's documents and searches are; empty = judge.context")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Live searches, judged by `zelo watch`. No stage reads this section."""
+
+    per_day: int = parameter(40, "searches judged per day", least=2)
+    questions: int = parameter(4000, "most questions to judges per day, all judges together", least=1)
+    dollars: float = parameter(0.0, "most US dollars per day; 0 = no cap", least=0.0)
+    challengers: int = parameter(5, "documents per search that are compared with the first three that were returned", least=1, most=50)
+    depth: int = parameter(
+        10, "documents that users look at; what is returned below counts as a candidate that was ranked too low", least=1
+    )
+    pool: int = parameter(50, "documents that each leg of the first stage finds, and that the student reranks", least=1)
+    anchors: int = parameter(4, "good answers to other queries that the best document is compared with, by judges that can", least=0)
+    win: float = parameter(0.8, "a challenger that wins this share of its comparisons is a failure of the search", least=0.5, most=1.0)
+    poor: float = parameter(
+        0.05, "the best document is not good enough below the level that this share of the baseline has", least=0.0, most=0.5
+    )
+    baseline_days: int = parameter(7, "days that say what is ordinary", least=2)
+    baseline_from: str = parameter("", "the first day that counts, as 2026-03-01: after a deliberate change; empty = the first in the log")
+    memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
+    width: float = parameter(3.5, "standard errors from the ordinary level to an alarm", least=0.5, most=10.0)
+    trust_lines: bool = parameter(False, "tell the judges the criterion and context that log lines bring: only if no stranger writes them")
+    customers: Mapping[str, Customer] = parameter({}, 'one table per customer of the log: [watch.customers."NAME"]')
+
+
+@dataclass(frozen=True)
 class Report:
     """The page for people."""
 
@@ -293,6 +326,7 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
     refine: Refine = field(default_factory=Refine)
     report: Report = field(default_factory=Report)
+    watch: Watch = field(default_factory=Watch)
 
     def with_settings(self, settings: Mapping[str, str]) -> Recipe:
         """Return a copy with some parameters replaced, given as on the command line: {"pair.degree": "6"}.
