@@ -53,7 +53,8 @@ def render(context: Context) -> str:
             gain_bars=figures.gain_bars(facts.gains, {q: clean(t) for q, t in facts.query_texts.items()}) if facts.gains else None,
             strip=_strip(facts, examples),
             bins=facts.target_bins(),
-                health=_health(facts),
+            reliability=figures.chances(facts.reliability) if facts.reliability else None,
+            health=_health(facts),
             recipe=to_toml(context.recipe),
         )
     )
