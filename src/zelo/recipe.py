@@ -295,6 +295,8 @@ class Watch:
     memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
     width: float = parameter(3.5, "standard errors from the ordinary level to an alarm", least=0.5, most=10.0)
     trust_lines: bool = parameter(False, "tell the judges the criterion and context that log lines bring: only if no stranger writes them")
+    gate_queries: int = parameter(200, "held-out live queries, the newest, that `zelo promote` compares two models on", least=20)
+    margin: float = parameter(0.02, "how much worse on the fixed set a new model may be at most, in the first measure", least=0.0, most=1.0)
     customers: Mapping[str, Customer] = parameter({}, 'one table per customer of the log: [watch.customers."NAME"]')
 
 
