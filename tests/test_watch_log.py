@@ -170,3 +170,13 @@ def test_the_sample_of_a_day_is_the_same_in_any_order_and_covers_the_strata(tmp_
     clicked = sum(one.weight for one in samples[0] if one.search.clicks)
     assert clicked == pytest.approx(0.1)
     assert sum(one.weight for one in samples[0]) == pytest.approx(1)
+
+
+def test_two_logs_of_one_name_are_both_read(tmp_path: Path) -> None:
+    logs = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        logs.append(tmp_path / name / "log.jsonl")
+        logs[-1].write_text(line(1, name))
+    news = Days(tmp_path).read(logs, "2026-03-01", "", 0)
+    assert sorted(search.query for search in news.days["2026-03-01"].reservoir) == ["a", "b"]

@@ -57,7 +57,7 @@ def follow(sealed: Mapping[str, Any], settings: Watch, fault: str) -> dict[str, 
             quiet += 1
             alarmed = bool(drift.alarms)
         elif drift.alarms:
-            delay, kinds = place - FIRST + 1, drift.kinds
+            delay, kinds = place - FIRST + 1, drift.kinds or [drift.likely or "none"]
             break
     return {"fault": fault, "false": false, "quiet_days": quiet, "delay": delay, "kinds": kinds}
 
@@ -78,21 +78,21 @@ def summary(rows: Sequence[Mapping[str, Any]], strength: float | None, **about: 
     return line
 
 
-def simulated(months: int, faulty: int, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Run made-up months, a world each."""
+def simulated(months: int, faulty: int, tell: Callable[[dict[str, Any]], None], only: str = "") -> None:
+    """Run made-up months, a world each; `only` is a part of the panel's name, the fault and its strength."""
     settings = Watch()
     for name, accuracies in PANELS.items():
         for fault, strength in (("none", 0.0), *((f, s) for f in FAULTS for s in (0.2, 0.4))):
+            if only not in f"{name} {fault} {strength}":
+                continue
             start, rows = time.process_time(), []
             for seed in range(months if fault == "none" else faulty):
                 world = World(seed)
                 log = world.month(fault, FIRST, strength, DAYS, 200)
                 sealed = judged(log, world, world.panel(accuracies), world.anchors(), settings, seed)
                 rows.append(follow(sealed, settings, fault))
-            tell(
-                summary(rows, strength, kind="simulated", panel=name, per_day=settings.per_day)
-                | {"cpu_s": round(time.process_time() - start)}
-            )
+            line = summary(rows, strength, kind="simulated", panel=name, per_day=settings.per_day)
+            tell(line | {"cpu_s": round(time.process_time() - start)})
 
 
 def main() -> None:
@@ -101,8 +101,10 @@ def main() -> None:
     parser.add_argument("part", choices=["simulated", "real"])
     parser.add_argument("--months", type=int, default=60, help="months without a fault")
     parser.add_argument("--faulty", type=int, default=20, help="months per fault")
+    parser.add_argument("--only", default="", help="cells whose name holds this, as in '.9 misranked 0.4'")
     parser.add_argument("--workspace", type=Path)
     parser.add_argument("--collection", type=Path)
+    parser.add_argument("--split", default="train", help="of the collection, never a test split")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
 
@@ -112,11 +114,11 @@ def main() -> None:
             handle.write(json.dumps(line) + "\n")
 
     if given.part == "simulated":
-        simulated(given.months, given.faulty, tell)
+        simulated(given.months, given.faulty, tell, given.only)
     else:
         from real import real
 
-        real(given.workspace, given.collection, given.months, given.faulty, tell)
+        real(given.workspace, (given.collection, given.split), given.months, given.faulty, tell, given.only)
 
 
 if __name__ == "__main__":

@@ -242,6 +242,8 @@ def refined(line: tuple[Stage, ...]) -> tuple[Stage, ...]:
         elif stage.name == "evaluate":
             opinion = next(s.writes[0] for s in line if s.name == "pool")
             found += [stage, replace(COMPARE, reads=(*COMPARE.reads, opinion))]
+        elif stage.name == "report":
+            found.append(replace(stage, reads=(*stage.reads, *COMPARE.writes)))
         else:
             found.append(stage)
     return tuple(found)

@@ -200,8 +200,8 @@ class Train:
 
     student: Literal["blend", "adapted_blend", "embedding", "cross_encoder", "language_model"] = parameter(
         "blend",
-        "blend = encoder features with a learned head; embedding = a fine-tuned encoder, by cosine; adapted_blend = both, the head learned "
-        "on the held-out queries; cross_encoder = a fine-tuned encoder that reads both texts; language_model = a causal one",
+        "blend = encoder features with a learned head; adapted_blend = the same with a learned map of the vectors, where held-out queries "
+        "gain by it; embedding = a fine-tuned encoder, by cosine; cross_encoder = one that reads both texts; language_model = a causal one",
     )
     prior: Literal["none", "signals"] = parameter(
         "none",
@@ -212,7 +212,7 @@ class Train:
     loss: Literal["mse", "bce", "ranknet", "listwise_kl", "pairs", "infonce", "contrastive"] = parameter(
         "mse",
         "of fine-tuning: mse (paper), bce, ranknet, listwise_kl, infonce; pairs = the judges' preferences, without scores; contrastive = "
-        "against the documents of other queries too, for embedding and adapted_blend",
+        "against the documents of other queries too, for embedding",
     )
     scale: float = parameter(5.0, "score = sigmoid(logit / scale), for language_model (released models: 5)", least=0.1, most=100.0)
     epochs: int = parameter(1, "passes over the documents that are learned", least=1)
@@ -295,6 +295,8 @@ class Watch:
     memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
     width: float = parameter(3.5, "standard errors from the ordinary level to an alarm", least=0.5, most=10.0)
     trust_lines: bool = parameter(False, "tell the judges the criterion and context that log lines bring: only if no stranger writes them")
+    gate_queries: int = parameter(200, "held-out live queries, the newest, that `zelo promote` compares two models on", least=20)
+    margin: float = parameter(0.02, "how much worse on the fixed set a new model may be at most, in the first measure", least=0.0, most=1.0)
     customers: Mapping[str, Customer] = parameter({}, 'one table per customer of the log: [watch.customers."NAME"]')
 
 

@@ -98,7 +98,9 @@ def lines(found: Watched, summary: dict[str, Any], workspace: Path) -> Iterator[
             mark = f"  ALARM, since about {chart.since}" if last.alarm else ""
             yield f"{chart.name.replace('_', ' '):<16}{chart.level.mean:>11.3f}{last.ewma:>8.3f}{last.limit:>8.3f}{mark}"
     if drift.alarms:
-        kinds = ", then ".join(KINDS[kind] for kind in drift.kinds) or "no kind of failure stands out"  # type: ignore[index]
+        kinds = ", then ".join(KINDS[kind] for kind in drift.kinds)  # type: ignore[index]
+        likely = f"most likely {KINDS[drift.likely]}" if drift.likely else "no kind of failure stands out"  # type: ignore[index]
+        kinds = kinds or f"quality; {likely}"
         yield f"ALARM: {kinds}. Failed searches with the evidence: {workspace / 'watch' / 'failures.jsonl'}"
     else:
         yield "no alarm"

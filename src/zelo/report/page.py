@@ -53,6 +53,7 @@ def render(context: Context) -> str:
             gain_bars=figures.gain_bars(facts.gains, {q: clean(t) for q, t in facts.query_texts.items()}) if facts.gains else None,
             strip=_strip(facts, examples),
             bins=facts.target_bins(),
+            reliability=figures.chances(facts.reliability) if facts.reliability else None,
             health=_health(facts),
             recipe=to_toml(context.recipe),
         )

@@ -80,6 +80,15 @@ class Drift:
         names = (_EXPLAINS.get(chart.name, chart.name) for chart in self.alarms)
         return list(dict.fromkeys(name for name in names if name in KINDS))
 
+    @property
+    def likely(self) -> str | None:
+        """The kind that explains the alarms best; where only the quality is in alarm, the kind that moved most, if one did at all."""
+        if self.kinds or not self.alarms:
+            return self.kinds[0] if self.kinds else None
+        moved = [(c.points[-1].z, _EXPLAINS.get(c.name, c.name)) for c in self.charts.values() if c.name != "quality" and c.points]
+        z, kind = max(moved, default=(0.0, ""))
+        return kind if z > 1.0 else None
+
 
 def assess(sealed: Mapping[str, Mapping[str, Any]], settings: Watch) -> Drift:
     """Put judged days on charts.

@@ -140,12 +140,19 @@ class WorkspaceFinder:
         """Return rankings: by the student, by each leg, and of what only the source has."""
         if query not in self._found:
             legs = [leg(query) for leg in self._legs]
-            fused = [doc_id for doc_id, _ in reciprocal_rank_fusion([[(d, 0.0) for d in leg] for leg in legs], 60.0, self._pool)]
+            fused = self._fuse(legs)
             ranked = (
                 [fused[i] for i in np.argsort(-self.student.score(query, [self._texts[d] for d in fused]), kind="stable")] if fused else []
             )
             self._found[query] = [ranked, *legs, *(leg(query) for leg in self._source_legs)]
         return self._found[query]
+
+    def candidates(self, query: str) -> list[str]:
+        """Return what the first stage would hand to a reranker: the legs, fused."""
+        return self._fuse([leg(query) for leg in self._legs])
+
+    def _fuse(self, legs: Sequence[Sequence[str]]) -> list[str]:
+        return [doc_id for doc_id, _ in reciprocal_rank_fusion([[(d, 0.0) for d in leg] for leg in legs], 60.0, self._pool)]
 
     @cached_property
     def student(self) -> Reranker:

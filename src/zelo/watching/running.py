@@ -204,6 +204,7 @@ def summarized(workspace: Workspace, found: Watched) -> dict[str, Any]:
         "baseline": {"days": ordinary, "wanting": drift.wanting, "floor": drift.floor},
         "alarm": bool(drift.alarms),
         "kinds": drift.kinds,
+        "likely": drift.likely,
         "alarms": [_alarm(chart) for chart in drift.alarms],
         "last": day,
         "charts": {name: _chart(chart) for name, chart in drift.charts.items()},

@@ -50,7 +50,7 @@ class Gathered:
     logged_clicks: int = 0
     clicked: int = 0
     with_candidates: int = 0
-    _kept: list[tuple[int, str, Search]] = field(default_factory=list)
+    _kept: list[tuple[int, str, int, Search]] = field(default_factory=list)
 
     def add(self, search: Search, place: str) -> None:
         """Count a search, and keep it if its key is among the smallest; `place` is unique within the day."""
@@ -60,7 +60,7 @@ class Gathered:
         self.clicked += bool(search.clicks)
         self.with_candidates += search.candidates is not None
         key = hashlib.blake2b(f"{self.seed} watch {place}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        item = (-int.from_bytes(key, "big"), place, search)
+        item = (-int.from_bytes(key, "big"), place, self.searches, search)  # the count: two logs of one name have equal places
         if len(self._kept) < RESERVOIR:
             heapq.heappush(self._kept, item)
         elif item[0] > self._kept[0][0]:
@@ -69,7 +69,7 @@ class Gathered:
     @property
     def reservoir(self) -> list[Search]:
         """The kept searches, smallest key first."""
-        return [search for _, _, search in sorted(self._kept, key=lambda item: (-item[0], item[1]))]
+        return [item[-1] for item in sorted(self._kept, key=lambda item: (-item[0], item[1]))]
 
     def sample(self, most: int) -> list[Sampled]:
         """Return at most so many searches; strata take turns, so that a beginning of the list is a sample too."""
