@@ -19,7 +19,23 @@ BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
 SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
-COMMANDED = {"report", "stages", "show", "planning", "auditing", "serve", "systems", "tables", "frames", "plain", "reasoning", "refining"}
+COMMANDED = {
+    "report",
+    "stages",
+    "show",
+    "planning",
+    "auditing",
+    "serve",
+    "systems",
+    "tables",
+    "frames",
+    "plain",
+    "reasoning",
+    "refining",
+    "bench",
+    "watching",
+    "promotion",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -43,10 +59,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": LOW | PARTS | SPINE,
     "stages": LOW | PARTS | SPINE | {"fitting", "report"},
     "show": LOW | PARTS | SPINE,
-    "serve": LOW | PARTS | SPINE | {"report", "stages", "__version__"},
+    "serve": LOW | PARTS | SPINE | {"promotion", "report", "stages", "__version__"},
     "systems": LOW | PARTS | SPINE | {"report", "stages"},
+    "bench": LOW | PARTS | SPINE | {"report", "stages", "systems"},
+    "promotion": BASE | SPINE,
+    "watching": LOW | PARTS | SPINE | {"report", "stages"},
     "commands": LOW | PARTS | SPINE | COMMANDED,
-    "refining": LOW | PARTS | SPINE | {"stages", "planning"},
+    "refining": LOW | PARTS | SPINE | {"stages", "planning", "watching", "promotion"},
     "cli": BASE | {"commands", "pipeline", "__version__"},
     "plain": BASE,
     "planning": LOW | PARTS | SPINE | {"stages", "plain"},

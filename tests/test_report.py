@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from fabricate import Fabricated
+from zelo.collections.beir import read_qrels
+from zelo.collections.trec import read_run, write_run
 from zelo.report import figures
 from zelo.report.measured import Measured
 from zelo.report.page import clean, seconds, snippet
 from zelo.report.summary import summary_text
 from zelo.report.verdict import decide, p_text, signed
 from zelo.stages import evaluate, report
+from zelo.types import ScoredDoc
 
 HOSTILE = """</script></style><img src=x onerror=alert(1)> "quoted' {{ 7 * 7 }} <!-- \x07 \u202e"""
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -89,6 +92,20 @@ def test_the_answers_come_in_order(tmp_path: Path) -> None:
     assert "30 test questions nobody trained on" in page.text
     details = [tag for tag, _ in page.tags if tag == "summary"]
     assert len(details) >= made.workspace.recipe.report.examples
+
+
+def test_scores_as_chances(tmp_path: Path) -> None:
+    made = Fabricated(tmp_path / "ws")
+    assert "Can a score be read as a chance?" not in build(made)  # scores beyond [0, 1] are no chances
+    path = made.workspace.root / "rankings/pointwise.trec"
+    run = {q: [ScoredDoc(q, d.doc_id, 0.9 if n < 3 else 0.05) for n, d in enumerate(r)] for q, r in read_run(path).items()}
+    write_run(path, run, tag="pointwise")
+    text = " ".join(Page(build(made)).text.split())
+    labels = read_qrels(made.workspace.root / "qrels/test.tsv")
+    relevant = {(r.query_id, r.doc_id) for r in labels if r.relevance > 0}
+    hits = sum((q, d.doc_id) in relevant for q, r in run.items() for d in r[:3])
+    assert f"Documents {21 * 12} {3 * 12} Relevant" in text
+    assert f"{100 * hits / 36:.0f} % " in text.partition("Relevant")[2]
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ DIRECT = (
             "model",
         ),
         ("report",),
-        tuple(f.name for f in dataclasses.fields(Recipe)),  # the page shows the whole recipe
+        tuple(f.name for f in dataclasses.fields(Recipe) if f.name != "watch"),  # the page shows the whole recipe of the line
     ),
 )
 
