@@ -138,6 +138,27 @@ def test_two_systems_are_enough(tmp_path: Path) -> None:
     assert "dense search" in text
 
 
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_rounds_of_refinement(tmp_path: Path, labels: bool) -> None:
+    made = Fabricated(tmp_path / "ws", labels=labels, settings={"refine": {"parent": "somewhere"}})
+    rows: list[dict[str, object]] = [{"round": 0, "added": 0, "dollars": 0.5}, {"round": 1, "added": 1234, "dollars": 0.25}]
+    if labels:
+        change = {"difference": -0.0123, "difference_low": -0.02, "difference_high": 0.004, "p_value": 0.0345}
+        values = ({"value": 0.5, "low": 0.4, "high": 0.6}, {"value": 0.4877, "low": 0.39, "high": 0.59, **change})
+        rows = [{"measure": m, **row, **value} for m in ("nDCG@10", "MRR@10") for row, value in zip(rows, values, strict=True)]
+    path = made.workspace.path("refinement")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    text = Page(build(made)).text
+    section = " ".join(text[text.index("The rounds of refinement") : text.index("The judges")].split())
+    assert "0 (before)" in section
+    assert "1,234" in section
+    assert "$0.25" in section
+    for part in ("0.488", "0.390\N{EN DASH}0.590", signed(-0.0123), f"({signed(-0.02)} to {signed(0.004)})", p_text(0.0345)):
+        assert section.count(part) == (2 if labels else 0)  # once per measure
+    assert ("No test question is labeled" in section) is not labels
+
+
 def test_same_workspace_same_page(tmp_path: Path) -> None:
     one, two = (build(Fabricated(tmp_path / name)) for name in ("one", "two"))
     assert one == two

@@ -200,8 +200,8 @@ class Train:
 
     student: Literal["blend", "adapted_blend", "embedding", "cross_encoder", "language_model"] = parameter(
         "blend",
-        "blend = encoder features with a learned head; embedding = a fine-tuned encoder, by cosine; adapted_blend = both, the head learned "
-        "on the held-out queries; cross_encoder = a fine-tuned encoder that reads both texts; language_model = a causal one",
+        "blend = encoder features with a learned head; adapted_blend = the same with a learned map of the vectors, where held-out queries "
+        "gain by it; embedding = a fine-tuned encoder, by cosine; cross_encoder = one that reads both texts; language_model = a causal one",
     )
     prior: Literal["none", "signals"] = parameter(
         "none",
@@ -212,7 +212,7 @@ class Train:
     loss: Literal["mse", "bce", "ranknet", "listwise_kl", "pairs", "infonce", "contrastive"] = parameter(
         "mse",
         "of fine-tuning: mse (paper), bce, ranknet, listwise_kl, infonce; pairs = the judges' preferences, without scores; contrastive = "
-        "against the documents of other queries too, for embedding and adapted_blend",
+        "against the documents of other queries too, for embedding",
     )
     scale: float = parameter(5.0, "score = sigmoid(logit / scale), for language_model (released models: 5)", least=0.1, most=100.0)
     epochs: int = parameter(1, "passes over the documents that are learned", least=1)
@@ -268,6 +268,41 @@ class Refine:
 
 
 @dataclass(frozen=True)
+class Customer:
+    """What the judges are told about one customer's searches, instead of judge.criterion and judge.context."""
+
+    criterion: str = parameter("", "what relevance means to this customer; empty = judge.criterion")
+    context: str = parameter("", "what this customer's documents and searches are; empty = judge.context")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Live searches, judged by `zelo watch`. No stage reads this section."""
+
+    per_day: int = parameter(40, "searches judged per day", least=2)
+    questions: int = parameter(4000, "most questions to judges per day, all judges together", least=1)
+    dollars: float = parameter(0.0, "most US dollars per day; 0 = no cap", least=0.0)
+    challengers: int = parameter(5, "documents per search that are compared with the first three that were returned", least=1, most=50)
+    depth: int = parameter(
+        10, "documents that users look at; what is returned below counts as a candidate that was ranked too low", least=1
+    )
+    pool: int = parameter(50, "documents that each leg of the first stage finds, and that the student reranks", least=1)
+    anchors: int = parameter(4, "good answers to other queries that the best document is compared with, by judges that can", least=0)
+    win: float = parameter(0.8, "a challenger that wins this share of its comparisons is a failure of the search", least=0.5, most=1.0)
+    poor: float = parameter(
+        0.05, "the best document is not good enough below the level that this share of the baseline has", least=0.0, most=0.5
+    )
+    baseline_days: int = parameter(7, "days that say what is ordinary", least=2)
+    baseline_from: str = parameter("", "the first day that counts, as 2026-03-01: after a deliberate change; empty = the first in the log")
+    memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
+    width: float = parameter(3.5, "standard errors from the ordinary level to an alarm", least=0.5, most=10.0)
+    trust_lines: bool = parameter(False, "tell the judges the criterion and context that log lines bring: only if no stranger writes them")
+    gate_queries: int = parameter(200, "held-out live queries, the newest, that `zelo promote` compares two models on", least=20)
+    margin: float = parameter(0.02, "how much worse on the fixed set a new model may be at most, in the first measure", least=0.0, most=1.0)
+    customers: Mapping[str, Customer] = parameter({}, 'one table per customer of the log: [watch.customers."NAME"]')
+
+
+@dataclass(frozen=True)
 class Report:
     """The page for people."""
 
@@ -295,6 +330,7 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
     refine: Refine = field(default_factory=Refine)
     report: Report = field(default_factory=Report)
+    watch: Watch = field(default_factory=Watch)
 
     def with_settings(self, settings: Mapping[str, str]) -> Recipe:
         """Return a copy with some parameters replaced, given as on the command line: {"pair.degree": "6"}.

@@ -19,6 +19,7 @@ from zelo.core.reliability_diagram import Diagram, reliability_diagram
 from zelo.pipeline import Context, stages
 from zelo.report.judging import Audit, audit_judges
 from zelo.report.measured import JUDGES, STUDENT, Measured, find, first_measure, in_order, read_labels, read_measured
+from zelo.report.rounds import Round, read_rounds
 from zelo.report.verdict import Verdict, decide
 
 TIE = 1e-9
@@ -132,6 +133,17 @@ class Facts:
             if entry is not None and stage.name != "report":
                 found.append(StageCost(stage.name, stage.summary, entry.seconds, entry.cost, tuple(entry.notes)))
         return found
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """The rounds of refinement up to this one; none in a first round."""
+        return read_rounds(self.context.read("refinement")) if self.recipe.refine.parent else []
+
+    @cached_property
+    def refined(self) -> tuple[str, ...]:
+        """What the stages of a refine round say of it: the failures that were found, and whom the judges side with."""
+        entries = (self.context.workspace.entry(stage) for stage in ("failures", "compare"))
+        return tuple(note for entry in entries if entry is not None for note in entry.notes)
 
     @property
     def measured_on(self) -> str:
