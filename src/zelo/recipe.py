@@ -367,8 +367,7 @@ def load(name_or_path: str | Path) -> Recipe:
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"cannot be read ({error})", where=str(path)) from error
     else:
-        remedy = f"give a TOML file or one of: {', '.join(names())}"
-        raise RecipeError(f"no recipe {str(name_or_path)!r}", remedy=remedy)
+        raise RecipeError(f"no recipe {str(name_or_path)!r}", remedy=f"give a TOML file or one of: {', '.join(names())}")
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
