@@ -63,6 +63,7 @@ def test_a_judge_that_likes_the_first_is_found_out() -> None:
     assert found.judging is not None
     assert (found.judging.consistency, found.judging.first_share, found.judging.accuracy) == (1, 0.5, 1)
     assert found.judging.calibrated_log_loss < found.judging.log_loss < np.log(2)
+    assert "< 0.02" in "\n".join(grade_lines([found]))  # always right: no temperature is cold enough
 
 
 def test_calibration_of_a_judge_is_over_traces_and_orders() -> None:

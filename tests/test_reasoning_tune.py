@@ -240,6 +240,7 @@ def test_recipes_of_ones_own(tmp_path: Path) -> None:
         assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
         assert said in ran.err
     assert "twenty-32b" in zelo("reasoning", "tune", state.root, "--recipe", "thirty", "--plan").err
+    assert "no model to teach" in zelo("reasoning", "tune", state.root, "--plan").err
 
 
 def test_a_plan_is_of_what_a_step_holds_and_needs_no_network(tmp_path: Path) -> None:

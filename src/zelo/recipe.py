@@ -236,11 +236,13 @@ class Rank:
 
 @dataclass(frozen=True)
 class System:
-    """What a remote system costs, for the table of `zelo evaluate --system`, and how many calls it may get at once."""
+    """What a system of `zelo evaluate --system` costs, and how it is asked. Language models have theirs in [judge.models]."""
 
     token_price: float = parameter(0.0, "US dollars per million tokens, as the service counts them; 0 = unknown or free", least=0.0)
     search_price: float = parameter(0.0, "US dollars per thousand searches, where a service bills those; 0 = unknown or free", least=0.0)
-    concurrency: int = parameter(4, "most calls at once", least=1, most=4096)
+    concurrency: int = parameter(4, "most calls at once, of hosted rerankers", least=1, most=4096)
+    depth: int = parameter(0, "candidates that pairwise:JUDGE and listwise:MODEL see, the others stay below; 0 = rank.depth", least=0)
+    window: int = parameter(20, "documents that listwise:MODEL orders in a call; the next call has half of them new", least=2, most=20)
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ class Evaluate:
 
     measures: tuple[str, ...] = parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
     resamples: int = parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
-    systems: Mapping[str, System] = parameter({}, 'one table per remote system: [evaluate.systems."cohere:MODEL"]')
+    systems: Mapping[str, System] = parameter({}, 'one table per system: [evaluate.systems."cohere:MODEL"]')
 
 
 @dataclass(frozen=True)

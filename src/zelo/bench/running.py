@@ -23,7 +23,7 @@ from zelo.workspace import Entry as Done
 from zelo.workspace import Workspace
 
 MODEL = "models/pointwise"
-TIMED = 50
+TIMED = 20
 """Questions that a student is asked once more, one after the other, to know how long it takes."""
 OnStage = Callable[[State, Done | None], None]
 

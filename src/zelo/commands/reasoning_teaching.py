@@ -201,7 +201,7 @@ def _with_recipe(context: click.Context, parameter: click.Parameter, name: str) 
     metavar="NAME",
     help="Options from a TOML file or a recipe of zelo: twenty-32b, twenty-1.7b, twenty-0.5b; those given here come before.",
 )
-@click.option("--base", required=True, help="Name or folder of the causal language model to be taught.")
+@click.option("--base", default="", help="Name or folder of the causal language model to be taught; needed, here or in a recipe.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the tuned model goes; --plan needs none.")
 @click.option("--prompt", default="plain", show_default=True, help="How problems are asked; ask the tuned model with the same.")
 @click.option("--lora-rank", type=click.IntRange(0), default=0, show_default=True, help="Of adapters; 0 = all weights.")
@@ -234,6 +234,8 @@ def tune(folder: Path, base: str, out: Path | None, control: Control | None, sep
     from zelo.reasoning.tune import Tuning
     from zelo.reasoning.tune import tune as train
 
+    if not base:
+        raise InputError("there is no model to teach", where="--base", remedy="name one, or a --recipe that does")
     state = opened(folder)
     rate = options["learning_rate"] or (1e-4 if options["lora_rank"] else 1e-5)
     names = ("epochs", "batch_size", "lora_rank", "max_tokens", "token_budget", "gradient_checkpointing", "seed")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+from zelo.core.probabilities import RANGE
 from zelo.reasoning.grade import Difference, Grade
 from zelo.reasoning.preferences import Judging
 
@@ -55,7 +57,7 @@ def _judging_lines(judging: Sequence[tuple[str, Judging]]) -> Iterator[str]:
                 f"{j.first_share:.3f}",
                 f"{j.log_loss:.3f}",
                 f"{j.calibrated_log_loss:.3f}",
-                f"{j.temperature:.2f}",
+                _temperature(j.temperature),
                 f"{j.calibration_error:.3f}",
             )
         )
@@ -67,6 +69,12 @@ def _judging_lines(judging: Sequence[tuple[str, Judging]]) -> Iterator[str]:
             yield f"{source}: {j.unjudged:,} of {j.pairs + j.unjudged:,} pairs have no preference, for {why}; they are not in here"
         if j.one_order:
             yield f"{source}: {j.one_order:,} pairs were asked about in one order only, so what place adds does not cancel in them"
+
+
+def _temperature(value: float) -> str:
+    """A temperature; at the ends of what is looked at it is no estimate."""
+    low, high = (math.exp(x) for x in RANGE)
+    return "< 0.02" if value < 1.01 * low else "> 400" if value > 0.99 * high else f"{value:.2f}"
 
 
 def difference_line(found: Difference) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -55,11 +55,7 @@ def run(context: Context) -> Outcome:
         doc_ids = list(kept.values())
         edges = _draw(len(doc_ids), context.recipe.pair, rng_for(context.recipe.seed, query_id, "pair"))
         added = failures.get(query_id, []) if context.recipe.line == "direct" else []
-        complete = 2 * len(edges) == len(doc_ids) * (len(doc_ids) - 1)
-        for row, (i, j) in enumerate(edges.tolist()):
-            a, b = sorted((doc_ids[i], doc_ids[j]))
-            side = "a" if doc_ids[i] == a else "b"
-            _append(pairs, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
+        append_pairs(pairs, query_id, doc_ids, edges)
         if split_of[query_id] == "train":
             _draw_teaching(teaching, query_id, doc_ids, context)
         _add(teaching if context.recipe.line == "distilled" else pairs, query_id, failures.get(query_id, []), context.recipe.seed)
@@ -78,6 +74,15 @@ def run(context: Context) -> Outcome:
     if context.recipe.line == "distilled":
         counts["teaching_pairs"] = write_table(context.write("teaching_pairs"), "teaching_pairs", teaching)
     return Outcome(counts)
+
+
+def append_pairs(columns: Columns, query_id: str, doc_ids: Sequence[str], edges: IntArray) -> None:
+    """Add the pairs [m, 2] of places in `doc_ids`, the first of each shown first, cycle after cycle."""
+    complete = 2 * len(edges) == len(doc_ids) * (len(doc_ids) - 1)
+    for row, (i, j) in enumerate(edges.tolist()):
+        a, b = sorted((doc_ids[i], doc_ids[j]))
+        side = "a" if doc_ids[i] == a else "b"
+        _append(columns, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
 
 
 def _draw_teaching(teaching: Columns, query_id: str, doc_ids: list[str], context: Context) -> None:

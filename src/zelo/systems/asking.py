@@ -21,6 +21,8 @@ from zelo.rerankers import Reranker, load_reranker
 from zelo.rerankers.remote import FORMS, RemoteReranker, Scored, is_remote
 
 Advance = Callable[[int, int], None]
+LANGUAGE_MODELS = "pairwise:JUDGE, listwise:MODEL"
+"""Forms of names of language models as rerankers, for `zelo evaluate` and `zelo bench`."""
 ANSWERS = "systems.jsonl"
 """File of a workspace with what remote systems answered: one line per question. Delete it to ask again."""
 
@@ -41,15 +43,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system gave for a question, and took."""
+    """What a system gave for a question, and took. `dollars` are those that it knows itself; None = by the price of the recipe."""
 
     scores: NDArray[np.float64]
     tokens: int
     searches: float
     seconds: float
+    dollars: float | None = None
 
     def cost(self, price: System) -> float:
         """Return US dollars, 0 where no price is known."""
+        if self.dollars is not None:
+            return self.dollars
         return self.tokens * price.token_price / 1e6 + self.searches * price.search_price / 1e3
 
 
@@ -73,7 +78,7 @@ def model_folder(name: str, folder: Path | None = None) -> Path:
     for path in places:
         if path.is_dir():
             return path
-    raise InputError(f"no system {name!r}", where="--system", remedy=f"give a model folder, or one of: {FORMS}")
+    raise InputError(f"no system {name!r}", where="--system", remedy=f"give a model folder, or one of: {FORMS}, {LANGUAGE_MODELS}")
 
 
 def stamp_of(model: Path) -> str:
@@ -99,7 +104,7 @@ def answers_of(
     missing = [q for q in questions if q.query_id not in found]
     if missing:
         with kept.open("a", encoding="utf-8") as file:
-            _mend(kept)
+            mend(kept)
 
             def keep(question: Question, answer: Answer) -> None:
                 found[question.query_id] = answer
@@ -161,7 +166,13 @@ def _read(kept: Path) -> dict[str, Answer]:
     return found
 
 
-def _mend(kept: Path) -> None:
+def below(scores: NDArray[np.float64], others: int) -> NDArray[np.float64]:
+    """Return scores with those of documents that were not asked about after them: below all, in their order."""
+    least = float(scores.min(initial=0.0))
+    return np.concatenate([scores, least - 1.0 - np.arange(others)])
+
+
+def mend(kept: Path) -> None:
     """End a line that a kill cut short, so that the next one stands alone."""
     data = kept.read_bytes()
     if data and not data.endswith(b"\n"):

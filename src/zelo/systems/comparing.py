@@ -20,6 +20,8 @@ from zelo.rerankers.remote import is_remote
 from zelo.stages import evaluate, inputs
 from zelo.stages.rank import best_first
 from zelo.systems.asking import ANSWERS, Answer, Question, answers_of, model_folder, open_system, stamp_of
+from zelo.systems.listwise import open_listwise, order_lists
+from zelo.systems.pairwise import compare_and_fit, open_judge
 from zelo.types import ScoredDoc
 
 
@@ -84,16 +86,31 @@ def ask_systems(context: Context, names: Sequence[str], progress: Progress, *, k
     taken = {}
     if names:
         materials = _Materials(context)
-        opened = {name: open_system(name, context.workspace.root, materials.load) for name in names}  # all before anything is paid
+        opened = {name: _opened(name, context, materials, progress, keep_local) for name in names}  # all before anything is paid
         questions = materials.questions(list(qrels))
-        kept = context.workspace.root / ANSWERS
-        for name, system in opened.items():
-            price = settings.systems.get(name, System())
-            stamp = stamp_of(model_folder(name, context.workspace.root)) if keep_local and not is_remote(name) else ""
-            found = answers_of(name, system, questions, kept, price, progress.task(name), stamp=stamp)
+        for name, ask in opened.items():
+            found = ask(questions)
             runs[name] = {q.query_id: best_first(q.query_id, list(q.doc_ids), found[q.query_id].scores.tolist()) for q in questions}
             taken[name] = _taken(list(found.values()), settings.systems.get(name))
     return Asked(evaluate.measure_systems(runs, qrels, settings.measures), taken)
+
+
+def _opened(
+    name: str, context: Context, materials: _Materials, progress: Progress, keep_local: bool
+) -> Callable[[Sequence[Question]], dict[str, Answer]]:
+    """Return what asks a system, when it is known that it can be asked."""
+    price = context.recipe.evaluate.systems.get(name, System())
+    word = name.partition(":")[0]
+    if word == "pairwise":
+        judge = open_judge(name, context)
+        return lambda questions: compare_and_fit(judge, questions, price, context)
+    if word == "listwise":
+        ranker = open_listwise(name, context)
+        return lambda questions: order_lists(name, ranker, questions, price, context, progress.task(name))
+    system = open_system(name, context.workspace.root, materials.load)
+    stamp = stamp_of(model_folder(name, context.workspace.root)) if keep_local and not is_remote(name) else ""
+    kept = context.workspace.root / ANSWERS
+    return lambda questions: answers_of(name, system, questions, kept, price, progress.task(name), stamp=stamp)
 
 
 def time_system(context: Context, name: str, most: int, progress: Progress) -> Taken:
@@ -134,7 +151,8 @@ class _Materials:
 def _taken(answers: Sequence[Answer], price: System | None) -> Taken:
     seconds = np.array([answer.seconds for answer in answers] or [np.nan])
     priced = price is not None and (price.token_price > 0 or price.search_price > 0)
-    dollars = sum(answer.cost(price) for answer in answers) if price is not None and priced else None
+    own = sum(answer.dollars for answer in answers if answer.dollars is not None)  # of language models, by prices of their own
+    dollars = own or (sum(answer.cost(price) for answer in answers) if price is not None and priced else None)
     return Taken(dollars, float(np.median(seconds)), float(np.quantile(seconds, 0.95)))
 
 

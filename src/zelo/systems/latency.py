@@ -169,6 +169,8 @@ def _behind(took: NDArray[np.float64]) -> bool:
 @contextlib.contextmanager
 def asking(name: str, folder: Path | None, *, http: bool) -> Iterator[Asker]:
     """Yield what asks a system: a hosted one, one in this process, or one behind a server that is started here."""
+    if name.partition(":")[0] in ("pairwise", "listwise"):
+        raise InputError(f"{name} is no single call", where="--system", remedy="`zelo evaluate --system` says how long its calls take")
     if is_remote(name):
         remote = RemoteReranker(name, retries=0)
         yield Asker("remote", remote.ask, remote.close)
