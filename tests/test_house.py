@@ -19,7 +19,21 @@ BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
 SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
-COMMANDED = {"report", "stages", "show", "planning", "auditing", "serve", "systems", "tables", "frames", "plain", "reasoning", "refining"}
+COMMANDED = {
+    "report",
+    "stages",
+    "show",
+    "planning",
+    "auditing",
+    "serve",
+    "systems",
+    "tables",
+    "frames",
+    "plain",
+    "reasoning",
+    "refining",
+    "exports",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -32,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rerankers": LOW | {"language_models"},
     "training": LOW | {"rerankers", "recipe"},
     "reasoning": LOW | PARTS | SPINE,
+    "exports": LOW | PARTS | SPINE | {"stages"},
     "artifacts": BASE,
     "recipe": BASE | {"parameters"},
     "progress": BASE,
@@ -59,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Part of the package -> what it may import, itself apart. `pipeline` finds the stages by their names and imports none."""
 
 HEAVY = {"torch", "openvino", "transformers", "sentence_transformers", "tokenizers", "bm25s", "Stemmer", "py3langid", "matplotlib"}
+HEAVY |= {"semantic_text_splitter", "pypdfium2", "selectolax", "charset_normalizer", "huggingface_hub"}
 HEAVY |= {"pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
 IN_CORE = {"numpy", "scipy", "numba"}
 MAX_LINES, MAX_FUNCTION = 300, 50

@@ -14,7 +14,9 @@ import click
 
 from zelo import __version__
 from zelo.commands import (
+    benchmarking,
     comparing,
+    exporting,
     judging,
     models,
     reasoning,
@@ -54,6 +56,8 @@ for _command in (
     refining.refine,
     reasoning.reasoning,
     serving.serve,
+    benchmarking.benchmark,
+    exporting.export_command,
     comparing.evaluate,
     comparing.latency,
     models.export_model,
@@ -61,6 +65,7 @@ for _command in (
     models.log,
 ):
     cli.add_command(_command)
+cli.add_command(working.new, "init")
 
 for _command in (
     reasoning.import_command,
