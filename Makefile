@@ -18,7 +18,7 @@ demo: setup  ## from documents to a reranker and a report
 	$(BIN)/zelo demo
 
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup  ## style, types, generated docs
 	$(BIN)/ruff format --check src tests benchmarks experiments examples

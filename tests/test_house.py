@@ -17,7 +17,7 @@ TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8"))
 
 BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
+SPINE = {"artifacts", "parameters", "sections", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
 COMMANDED = {
     "report",
@@ -33,6 +33,9 @@ COMMANDED = {
     "reasoning",
     "refining",
     "exports",
+    "bench",
+    "watching",
+    "promotion",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -48,7 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reasoning": LOW | PARTS | SPINE,
     "exports": LOW | PARTS | SPINE | {"stages"},
     "artifacts": BASE,
-    "recipe": BASE | {"parameters"},
+    "recipe": BASE | {"parameters", "sections"},
+    "sections": BASE | {"parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
     "fitting": BASE | {"artifacts", "core"},
@@ -58,10 +62,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": LOW | PARTS | SPINE,
     "stages": LOW | PARTS | SPINE | {"fitting", "report"},
     "show": LOW | PARTS | SPINE,
-    "serve": LOW | PARTS | SPINE | {"report", "stages", "__version__"},
+    "serve": LOW | PARTS | SPINE | {"promotion", "report", "stages", "__version__"},
     "systems": LOW | PARTS | SPINE | {"report", "stages"},
+    "bench": LOW | PARTS | SPINE | {"report", "stages", "systems"},
+    "promotion": BASE | SPINE,
+    "watching": LOW | PARTS | SPINE | {"report", "stages"},
     "commands": LOW | PARTS | SPINE | COMMANDED,
-    "refining": LOW | PARTS | SPINE | {"stages", "planning"},
+    "refining": LOW | PARTS | SPINE | {"stages", "planning", "watching", "promotion"},
     "cli": BASE | {"commands", "pipeline", "__version__"},
     "plain": BASE,
     "planning": LOW | PARTS | SPINE | {"stages", "plain"},

@@ -42,7 +42,7 @@ from zelo.language_models.failures import retry_after, scrub
 from zelo.language_models.names import is_model_name, open_model, parse_name
 from zelo.language_models.openai import read_completion
 from zelo.language_models.protocol import BadRequest, LanguageModel, Reply, Request, Role, UnsupportedOutput
-from zelo.language_models.transport import Fixed, compact
+from zelo.language_models.transport import Deadlines, Fixed, compact
 
 KEY = "sk-proj-Zq83hVd0pLmX71nBt5Yw"
 SCHEMA = {
@@ -240,6 +240,42 @@ def test_a_server_that_hangs(api: str) -> None:
         with pytest.raises(RetryError, match=r"no whole reply in 0\.2 s"):
             ask(server, api, timeout=0.2)
         assert time.monotonic() - start < 5
+
+
+def test_what_takes_too_long_is_ended_and_nothing_else() -> None:
+    ended: dict[str, str] = {}
+
+    async def call(deadlines: Deadlines, name: str, seconds: float) -> None:
+        try:
+            with deadlines:
+                await asyncio.sleep(seconds)
+            ended[name] = "in time"
+        except TimeoutError:
+            ended[name] = "too late"
+            await asyncio.sleep(0)  # it can go on: nothing of the cancellation is left
+        except asyncio.CancelledError:
+            ended[name] = "canceled"
+            raise
+
+    async def main() -> None:
+        deadlines = Deadlines(0.2)
+        slow, canceled = (asyncio.create_task(call(deadlines, name, 60.0)) for name in ("slow", "canceled"))
+        await asyncio.sleep(0.1)
+        later = asyncio.create_task(call(deadlines, "later", 0.15))  # due after the timer's first look
+        canceled.cancel()
+        await asyncio.gather(slow, canceled, later, return_exceptions=True)
+        again = asyncio.create_task(call(deadlines, "again", 60.0))  # the timer had run out
+        await again
+        both = asyncio.create_task(call(deadlines, "both", 60.0))
+        await asyncio.sleep(0.01)
+        time.sleep(0.25)  # both come in one turn of the loop
+        deadlines._end()
+        both.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await both
+
+    asyncio.run(main())
+    assert ended == {"slow": "too late", "canceled": "canceled", "later": "in time", "again": "too late", "both": "canceled"}
 
 
 def test_a_server_that_is_not_there() -> None:

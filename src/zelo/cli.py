@@ -14,17 +14,20 @@ import click
 
 from zelo import __version__
 from zelo.commands import (
+    benching,
     benchmarking,
     comparing,
     exporting,
     judging,
     models,
+    promoting,
     reasoning,
     reasoning_teaching,
     reasoning_writing,
     refining,
     serving,
     using,
+    watching,
     working,
 )
 from zelo.commands.base import interrupted
@@ -54,12 +57,16 @@ for _command in (
     using.rerank,
     using.scores,
     refining.refine,
+    watching.watch,
+    promoting.promote,
+    promoting.rollback,
     reasoning.reasoning,
     serving.serve,
     benchmarking.benchmark,
     exporting.export_command,
     comparing.evaluate,
     comparing.latency,
+    benching.bench,
     models.export_model,
     models.verify,
     models.log,

@@ -162,7 +162,7 @@ DIRECT = (
             "model",
         ),
         ("report",),
-        tuple(f.name for f in dataclasses.fields(Recipe)),  # the page shows the whole recipe
+        tuple(f.name for f in dataclasses.fields(Recipe) if f.name != "watch"),  # the page shows the whole recipe of the line
     ),
 )
 
@@ -278,6 +278,8 @@ def refined(line: tuple[Stage, ...]) -> tuple[Stage, ...]:
         elif stage.name == "evaluate":
             opinion = next(s.writes[0] for s in line if s.name == "pool")
             found += [stage, replace(COMPARE, reads=(*COMPARE.reads, opinion))]
+        elif stage.name == "report":
+            found.append(replace(stage, reads=(*stage.reads, *COMPARE.writes)))
         else:
             found.append(stage)
     return tuple(found)

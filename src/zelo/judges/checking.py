@@ -34,11 +34,11 @@ def checked(answer: object, name: str) -> Answer:
     if not isinstance(answer, Answer):
         remedy = "return zelo.judges.Answer(preference), with a preference in [-1, 1] or None"
         raise JudgeError(f"it answered with {type(answer).__name__}, not with an Answer", where=name, remedy=remedy)
+    if _plain(answer):
+        return answer
     fault = _fault(answer)
     if not fault:
         preference = None if answer.preference is None else float(answer.preference)  # SQLite knows no numpy numbers
-        if type(answer.preference) in (float, type(None)) and type(answer.input_tokens) is type(answer.output_tokens) is int:
-            return answer
         return replace(answer, preference=preference, input_tokens=int(answer.input_tokens), output_tokens=int(answer.output_tokens))
     read, written = (int(n) if _is_count(n) else 0 for n in (answer.input_tokens, answer.output_tokens))
     cost, seconds = (float(x) if _is_amount(x) else 0.0 for x in (answer.cost, answer.seconds))
@@ -48,7 +48,7 @@ def checked(answer: object, name: str) -> Answer:
 async def attempted(judge: RemoteJudge, comparison: Comparison) -> Answer:
     """Ask once and check the answer; raises what the judge does, and JudgeError where its `attempt` is not async."""
     pending: object = judge.attempt(comparison)
-    if not inspect.isawaitable(pending):
+    if not (inspect.iscoroutine(pending) or inspect.isawaitable(pending)):
         raise JudgeError("its `attempt` is not async", where=judge.name, remedy="write `async def attempt`")
     return checked(await pending, judge.name)
 
@@ -90,8 +90,6 @@ def told(error: BaseException) -> str:
 
 
 def _fault(answer: Answer) -> str:
-    if _plain(answer):
-        return ""
     preference: object = answer.preference
     if preference is not None and not (isinstance(preference, Real) and -1 <= float(preference) <= 1):  # NaN is not
         return f"the preference {preference!r} is no number in [-1, 1]"
@@ -109,19 +107,17 @@ def _fault(answer: Answer) -> str:
 
 def _plain(answer: Answer) -> bool:
     """Whether it is a usable answer of Python's own types, as nearly all are: the checks of any other take ten times as long."""
-    numbers, texts = (answer.preference, answer.cost, answer.seconds), (answer.reasoning, answer.note, answer.flags)
-    if set(map(type, numbers)) != {float} or type(answer.input_tokens) is not int or type(answer.output_tokens) is not int:
-        return False
-    preference, cost, seconds = numbers
+    preference, cost, seconds = answer.preference, answer.cost, answer.seconds
     return (
-        answer.status == "ok"
-        and preference is not None
+        type(preference) is type(cost) is type(seconds) is float
+        and type(answer.input_tokens) is type(answer.output_tokens) is int
+        and type(answer.reasoning) is type(answer.note) is type(answer.flags) is str
+        and answer.status == "ok"
         and -1 <= preference <= 1
         and 0 <= cost < math.inf
         and 0 <= seconds < math.inf
         and answer.input_tokens >= 0
         and answer.output_tokens >= 0
-        and set(map(type, texts)) == {str}
     )
 
 

@@ -16,7 +16,8 @@ from functools import lru_cache
 
 from zelo.judges import Comparison, neutralizing
 from zelo.judges.neutralizing import cut, cut_fairly, neutralize
-from zelo.judges.prompt_files import Prompt, fill
+from zelo.judges.prompt_files import Prompt
+from zelo.judges.prompt_reading import fill
 from zelo.judges.remembering import remembered
 from zelo.language_models.protocol import Output, Role
 
@@ -67,6 +68,7 @@ class Prompter:
         self._characters = document_characters
         about = f"About the collection: {context.strip()}\n" if context.strip() else ""
         self._system = fill(prompt.system, {"criterion": criterion.strip() or CRITERION, "context": about})
+        self._bodies = {name: f"{prompt.documents}\n{text}" for name, text in prompt.formats.items()}
         self._start = lru_cache(maxsize=64)(self._write_start)
 
     @property
@@ -112,8 +114,7 @@ class Prompter:
 
     def _messages(self, start: str, values: dict[str, str], output: Output) -> Messages:
         """Put the parts in order; what stays the same for a query is a message of its own, which ends the cacheable part."""
-        formats = self.prompt.formats
-        body = fill(self.prompt.documents, values) + "\n" + fill(formats["text" if output == "text" else "json"], values)
+        body = fill(self._bodies["text" if output == "text" else "json"], values)
         stable: Messages = (("system", self._system), ("user", start)) if start else (("system", self._system),)
         return (*stable, ("user", body))
 

@@ -267,9 +267,11 @@ class Run:
     async def _attempt(self, line: Line, comparison: Comparison) -> tuple[Answer, ZeloError | None]:
         start = time.perf_counter()
         error: RetryError | JudgeError
-        clock = asyncio.timeout(3 * self.limits.timeout if line.waits else None)  # it may need several calls, each with a limit of its own
+        clock = None
         try:
-            async with clock:
+            if not line.waits:  # its client has a limit
+                return await attempted(line.job.judge, comparison), None
+            async with asyncio.timeout(3 * self.limits.timeout) as clock:  # it may need several calls, each with a limit of its own
                 return await attempted(line.job.judge, comparison), None
         except (RetryError, JudgeError) as known:
             scrub_error(known)
@@ -279,7 +281,7 @@ class Run:
         except (Exception, asyncio.CancelledError) as unknown:  # of a judge of the user's own: its library's errors are not ours
             if isinstance(unknown, asyncio.CancelledError) and being_canceled():
                 raise
-            late = isinstance(unknown, TimeoutError) and clock.expired()
+            late = isinstance(unknown, TimeoutError) and clock is not None and clock.expired()
             why = f"no answer within {3 * self.limits.timeout:g} s" if late else told(unknown)
             error = RetryError(why, sent=not isinstance(unknown, ConnectionRefusedError))  # nobody knows whether it is billed
         seconds, note = time.perf_counter() - start, str(error)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import math
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -29,9 +30,52 @@ CONNECT_SECONDS = 15.0
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-
+_quoted: Callable[[str], str] = json.encoder.encode_basestring  # what `_encode` does with a text
 
 _decode = json.JSONDecoder().decode  # of UTF-8, which json.loads would guess anew for every reply
+
+
+class Deadlines:
+    """Ends calls that take longer than `seconds`, by one timer for all of them: a timer for each is 4 % of what a judgment takes.
+
+    `with deadlines: ...` raises TimeoutError in the task that is in it. As the time is the same for all, who came first is due first.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Prepare; must be made within the event loop."""
+        self._seconds, self._loop = seconds, asyncio.get_running_loop()
+        self._due: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None or task in self._due:
+            raise RuntimeError("one call of a task at a time")
+        self._due[task] = due = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._end)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("left outside of a task")
+        self._due.pop(task, None)
+        if self._late and task in self._late:
+            self._late.discard(task)
+            if task.uncancel() == 0 and kind is asyncio.CancelledError:  # else somebody else wants it to end as well
+                raise TimeoutError from None
+
+    def _end(self) -> None:
+        now, self._timer = self._loop.time(), None
+        for task, due in self._due.items():
+            if due > now:
+                self._timer = self._loop.call_at(due, self._end)
+                break
+            self._late.add(task)
+            task.cancel()
+        for task in self._late:
+            self._due.pop(task, None)
 
 
 class Fixed(dict[str, Any]):
@@ -51,10 +95,12 @@ def _written(value: object) -> str:
     kind = type(value)
     if kind is dict:
         return "{" + ",".join([f"{_key(key)}:{_written(inner)}" for key, inner in value.items()]) + "}"  # type: ignore[attr-defined]
+    if type(value) is str:
+        return _quoted(value)
     if kind is list:
         return "[" + ",".join([_written(inner) for inner in value]) + "]"  # type: ignore[attr-defined]
-    if kind is int:
-        return str(value)
+    if kind is int or (kind is float and math.isfinite(value)):  # type: ignore[arg-type]
+        return repr(value)
     if isinstance(value, Fixed):
         if not hasattr(value, "text"):
             value.text = _encode(value)
@@ -118,6 +164,7 @@ class Transport:
     _session: Any = field(default=None, repr=False)
     _loop: Any = field(default=None, repr=False)
     _bytes: Any = field(default=None, repr=False)
+    _deadlines: Any = field(default=None, repr=False)
     _ways: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def _open(self) -> Any:
@@ -133,9 +180,10 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"zelo/{__version__}", "Accept": "application/json", **self.headers},
-            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=self.connect),
+            timeout=aiohttp.ClientTimeout(sock_connect=self.connect),  # the whole call: `Deadlines`
             trust_env=False,
         )
+        self._deadlines = Deadlines(self.timeout)
         return self._session
 
     async def close(self) -> None:
@@ -156,15 +204,16 @@ class Transport:
         """
         start = time.perf_counter()
         session = self._open()
-        how = self._how(url) if not patient else self._patiently(url)
+        how, deadlines = (self._patiently(url), nullcontext()) if patient else (self._how(url), self._deadlines)
         # As headers of the body, which the session need not merge with its own.
         data = self._bytes(body, content_type="application/json") if isinstance(body, bytes) else body
         headers = None if data is not body else {"Content-Type": "application/json"}
         try:  # not `_call`: this is the path of every judgment
-            async with session.post(url, allow_redirects=False, data=data, headers=headers, **how) as response:
-                answer = await self._read(response)
-                if response.status != 200:
-                    return self._refused(response, answer), time.perf_counter() - start
+            with deadlines:
+                async with session.post(url, allow_redirects=False, data=data, headers=headers, **how) as response:
+                    answer = await self._read(response)
+                    if response.status != 200:
+                        return self._refused(response, answer), time.perf_counter() - start
         except Exception as error:
             raise self._trouble(error) from None
         return self._parse(answer), time.perf_counter() - start
@@ -206,10 +255,11 @@ class Transport:
     @asynccontextmanager
     async def _call(self, method: str, url: str, *, patient: bool = False, **arguments: Any) -> AsyncIterator[Any]:
         session = self._open()
+        how, deadlines = (self._patiently(url), nullcontext()) if patient else (self._how(url), self._deadlines)
         try:
-            how = self._patiently(url) if patient else self._how(url)
-            async with session.request(method, url, allow_redirects=False, **how, **arguments) as response:
-                yield response
+            with deadlines:
+                async with session.request(method, url, allow_redirects=False, **how, **arguments) as response:
+                    yield response
         except Exception as error:
             raise self._trouble(error) from None
 
