@@ -17,7 +17,7 @@ TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8"))
 
 BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
+SPINE = {"artifacts", "parameters", "sections", "recipe", "progress", "workspace", "pipeline", "runner"}
 LOW = BASE | {"core", "encoders"}
 COMMANDED = {
     "report",
@@ -32,6 +32,7 @@ COMMANDED = {
     "plain",
     "reasoning",
     "refining",
+    "exports",
     "bench",
     "watching",
     "promotion",
@@ -48,8 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rerankers": LOW | {"language_models"},
     "training": LOW | {"rerankers", "recipe"},
     "reasoning": LOW | PARTS | SPINE,
+    "exports": LOW | PARTS | SPINE | {"stages"},
     "artifacts": BASE,
-    "recipe": BASE | {"parameters"},
+    "recipe": BASE | {"parameters", "sections"},
+    "sections": BASE | {"parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
     "fitting": BASE | {"artifacts", "core"},
@@ -78,6 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Part of the package -> what it may import, itself apart. `pipeline` finds the stages by their names and imports none."""
 
 HEAVY = {"torch", "openvino", "transformers", "sentence_transformers", "tokenizers", "bm25s", "Stemmer", "py3langid", "matplotlib"}
+HEAVY |= {"semantic_text_splitter", "pypdfium2", "selectolax", "charset_normalizer", "huggingface_hub"}
 HEAVY |= {"pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
 IN_CORE = {"numpy", "scipy", "numba"}
 MAX_LINES, MAX_FUNCTION = 300, 50

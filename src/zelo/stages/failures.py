@@ -19,7 +19,6 @@ import numpy as np
 
 from zelo import runner
 from zelo.artifacts import Columns, read_table, write_table
-from zelo.collections import open_collection
 from zelo.collections.production import read_production
 from zelo.collections.trec import read_run
 from zelo.core.failures import choose_threshold, just_above, share_below
@@ -178,7 +177,7 @@ def training_labels(recipe: Recipe) -> dict[str, dict[str, float]]:
     """Return the gains that the collection's other splits than the test split give, query by query; {} where it is not there."""
     labels: dict[str, dict[str, float]] = {}
     try:
-        collection = open_collection(recipe.ingest.collection)
+        collection = ingest.open_ingest(recipe.ingest)
         for split in collection.splits():
             for row in collection.qrels(split) if split != recipe.ingest.test_split else ():
                 labels.setdefault(row.query_id, {})[row.doc_id] = row.relevance

@@ -54,7 +54,7 @@ def run(context: Context) -> Outcome:
                 _append(duplicates, query_id=query_id, doc_id=candidate.doc_id, same_as=first)
         doc_ids = list(kept.values())
         edges = _draw(len(doc_ids), context.recipe.pair, rng_for(context.recipe.seed, query_id, "pair"))
-        added = failures.get(query_id, []) if context.recipe.line == "direct" else []
+        added = failures.get(query_id, []) if context.recipe.line != "distilled" else []
         append_pairs(pairs, query_id, doc_ids, edges)
         if split_of[query_id] == "train":
             _draw_teaching(teaching, query_id, doc_ids, context)
