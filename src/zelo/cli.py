@@ -69,6 +69,7 @@ for _command in (
     benching.bench,
     models.export_model,
     models.verify,
+    models.optimize,
     models.log,
 ):
     cli.add_command(_command)

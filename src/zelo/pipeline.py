@@ -26,7 +26,7 @@ class Stage:
 
     It has `external(recipe) -> digests` if it reads beyond the workspace; "" stands for what cannot be found now. `sections` are
     the recipe's sections that it depends on, or single parameters of others, as in "retrieve.language"; `version` goes up when
-    its output for the same input changes.
+    its output for the same input changes. `derived` names artifacts of which it also reads what a command made from them, if anything.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Stage:
     sections: tuple[str, ...]
     version: int = 1
     has_external: bool = False
+    derived: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -131,6 +132,8 @@ DIRECT = (
         ("model", "corpus", "queries", "splits", "candidates", "vectors", "scores"),
         ("rankings",),
         ("rank",),
+        2,
+        derived=("model",),
     ),
     Stage(
         "evaluate",

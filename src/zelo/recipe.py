@@ -226,6 +226,7 @@ class Rank:
     """What is reranked at the end."""
 
     depth: int = parameter(100, "candidates reranked per test question", least=1)
+    engine: Literal["auto", "torch", "openvino", "optimized"] = parameter("auto", "what computes a student that reads both texts")
 
 
 @dataclass(frozen=True)

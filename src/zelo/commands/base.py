@@ -26,6 +26,13 @@ WORKSPACE = click.argument("workspace", type=click.Path(path_type=Path))
 SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a parameter of the recipe, e.g. pair.degree=6.")
 
 
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "torch", "openvino", "optimized"]),
+    help="What computes the model; as rank.engine in a recipe.  [default: the workspace's, else auto]",
+)
+
+
 def run_stages(workspace: Path, *, dry_run: bool = False, quiet: bool = False, settings: tuple[str, ...] = (), **choice: Any) -> None:
     """Run stages of a workspace, `choice` as for `runner.run`, with these settings saved first; or say what would run.
 

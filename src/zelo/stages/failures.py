@@ -64,6 +64,7 @@ def external(recipe: Recipe) -> dict[str, str]:
     try:
         parent = Workspace.open(Path(recipe.refine.parent))
         found |= {f"parent's {name}": parent.digest(name) or "" for name in READ}
+        found |= {"parent's engine": made} if (made := parent.derived("model")) else {}
     except ZeloError:
         found |= {f"parent's {name}": "" for name in READ}
     if recipe.refine.production:
@@ -203,7 +204,7 @@ class _Ranker:
         self._candidates = read_run(context.read("candidates") / "fused.trec")
         self._depth = context.recipe.rank.depth
         bank: Callable[[], Any] = inputs.Signals(context, self._texts, self._queries).bank
-        self._model: Reranker = load_reranker(parent.path("model"), bank)
+        self._model: Reranker = load_reranker(parent.path("model"), bank, parent.recipe.rank.engine)
 
     def place(self, query_id: str, references: set[Reference]) -> Placed | None:
         """Rank; of several references the best placed one counts. None if no one is a candidate."""

@@ -16,7 +16,8 @@ def run(context: Context) -> Outcome:
     texts, query_texts = inputs.documents(context), inputs.queries(context)
     test = [q for q, split in inputs.splits(context.read("splits")).items() if split == "test"]
     candidates = read_run(context.read("candidates") / "fused.trec")
-    reranker = load_reranker(context.read("model"), inputs.Signals(context, texts, query_texts).bank)
+    bank = inputs.Signals(context, texts, query_texts).bank
+    reranker = load_reranker(context.read("model"), bank, context.recipe.rank.engine)
     rankings: dict[str, list[ScoredDoc]] = {}
     advance = context.progress.task("reranking")
     for done, query_id in enumerate(test, 1):
