@@ -110,7 +110,7 @@ class TestNew:
         [
             (("--collection", "nope"), ("no such collection", "python_docs, synthetic")),
             (("--collection", ""), ("no name",)),
-            (("--collection", "."), ("no corpus.jsonl",)),
+            (("--collection", "."), ("documents without queries", "--queries FILE")),
             (("--recipe", "demoo"), ("no recipe 'demoo'", "demo")),
             (("--set", "pair.degre=6"), ("unknown key 'degre'", "did you mean 'degree'?")),
             (("--set", "pairs.degree=6"), ("unknown section 'pairs'", "'pair'")),
