@@ -17,9 +17,10 @@ TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8"))
 
 BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner"}
+SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner", "shards", "whole_queries"}
 LOW = BASE | {"core", "encoders"}
 COMMANDED = {"report", "stages", "show", "planning", "auditing", "serve", "systems", "tables", "frames", "plain", "reasoning", "refining"}
+COMMANDED |= {"cluster"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -36,7 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": BASE | {"parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
-    "fitting": BASE | {"artifacts", "core"},
+    "shards": set(),
+    "whole_queries": set(),
+    "cluster": BASE | {"shards", "__version__"},
+    "fitting": BASE | {"artifacts", "core", "shards", "whole_queries"},
     "parameters": BASE,
     "pipeline": BASE | SPINE,
     "runner": BASE | SPINE,
@@ -59,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Part of the package -> what it may import, itself apart. `pipeline` finds the stages by their names and imports none."""
 
 HEAVY = {"torch", "openvino", "transformers", "sentence_transformers", "tokenizers", "bm25s", "Stemmer", "py3langid", "matplotlib"}
-HEAVY |= {"pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
+HEAVY |= {"ray", "lancedb", "pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
 IN_CORE = {"numpy", "scipy", "numba"}
 MAX_LINES, MAX_FUNCTION = 300, 50
 
