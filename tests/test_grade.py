@@ -7,8 +7,9 @@ import pytest
 
 from zelo.errors import InputError
 from zelo.reasoning.grade import compare, grade
-from zelo.reasoning.lines import difference_line
+from zelo.reasoning.lines import difference_line, grade_lines
 from zelo.reasoning.pairs import pair_problems
+from zelo.reasoning.preferences import preference
 from zelo.reasoning.verify import verify
 from zelo.types import Problem, Trace
 
@@ -62,6 +63,7 @@ def test_a_judge_that_likes_the_first_is_found_out() -> None:
     assert found.judging is not None
     assert (found.judging.consistency, found.judging.first_share, found.judging.accuracy) == (1, 0.5, 1)
     assert found.judging.calibrated_log_loss < found.judging.log_loss < np.log(2)
+    assert "< 0.02" in "\n".join(grade_lines([found]))  # always right: no temperature is cold enough
 
 
 def test_calibration_of_a_judge_is_over_traces_and_orders() -> None:
@@ -77,6 +79,37 @@ def test_calibration_of_a_judge_is_over_traces_and_orders() -> None:
     assert found.accuracy > 0.85  # 8 votes of 70 %
     assert abs(found.first_share - 0.5) < 0.05
     assert found.temperature < 1  # 300 pairs that all go one way: votes say less than is known
+
+
+def test_both_orders_weigh_alike_however_many_traces_came_to_an_end() -> None:
+    """Four votes for A in one order, one against it in the other: the mean of five votes would be .8, of two orders it is 1/2."""
+    problems = {p.problem_id: p for p in pair_problems("g", "q", "x", "y", "A", both_orders=True)}
+    said = {"g:1": ["A", "A", "A", "A"], "g:2": ["A", "hm", "hm", "hm"]}
+    traces = [Trace(name, "m", k, f"Answer: {a}") for name, answers in said.items() for k, a in enumerate(answers)]
+    found = grade("m", list(verify(traces, problems)), problems).judging
+    assert found is not None
+    assert (found.accuracy, found.consistency, found.first_share, found.unjudged) == (0.5, 0, 1, 0)
+    assert found.brier == pytest.approx(0.25)  # of the preference as it is
+    assert found.log_loss == pytest.approx(np.log(2))
+    assert preference([(4, 4), (0, 1)]) == (0.5, pytest.approx(3.2))
+    assert preference([(3, 4), (3, 4)]) == (0.75, 8)
+    assert preference([(2, 3)]) == (pytest.approx(2 / 3), 3)
+
+
+def test_votes_in_one_order_only_are_no_preference() -> None:
+    pairs = [pair_problems(f"g{i}", "q", f"x{i}", f"y{i}", "A", both_orders=True) for i in range(3)]
+    problems = {p.problem_id: p for pair in pairs for p in pair}
+    said = {"g0:1": "A", "g0:2": "B", "g1:1": "A", "g1:2": "(none)", "g2:1": "A"}  # g2 was asked about in one order
+    traces = list(verify([Trace(name, "m", 0, f"Answer: {a}") for name, a in said.items()], problems))
+    found = grade("m", traces, problems)
+    assert found.judging is not None
+    assert (found.judging.pairs, found.judging.unjudged, found.judging.one_order) == (2, 1, 1)
+    assert found.pass_1 == pytest.approx(4 / 5)  # where no answer is wrong, as always
+    text = "\n".join(grade_lines([found]))
+    assert "m: 1 of 3 pairs have no preference" in text
+    assert "m: 1 pairs were asked about in one order only" in text
+    assert "(votes + 1/2) / (n + 1)" in text
+    assert preference([(1, 1), (0, 0)]) is None
 
 
 def test_ties_are_right_only_where_a_tie_is_meant() -> None:

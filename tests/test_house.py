@@ -17,10 +17,26 @@ TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8"))
 
 BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner", "shards", "whole_queries"}
+SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner", "shards", "whole_queries", "plan_parameters"}
 LOW = BASE | {"core", "encoders"}
-COMMANDED = {"report", "stages", "show", "planning", "auditing", "serve", "systems", "tables", "frames", "plain", "reasoning", "refining"}
-COMMANDED |= {"cluster"}
+COMMANDED = {
+    "report",
+    "stages",
+    "show",
+    "planning",
+    "auditing",
+    "serve",
+    "systems",
+    "tables",
+    "frames",
+    "plain",
+    "reasoning",
+    "refining",
+    "bench",
+    "watching",
+    "promotion",
+    "cluster",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -34,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": LOW | {"rerankers", "recipe"},
     "reasoning": LOW | PARTS | SPINE,
     "artifacts": BASE,
-    "recipe": BASE | {"parameters"},
+    "plan_parameters": {"parameters"},
+    "recipe": BASE | {"plan_parameters", "parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
     "shards": set(),
@@ -47,10 +64,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": LOW | PARTS | SPINE,
     "stages": LOW | PARTS | SPINE | {"fitting", "report"},
     "show": LOW | PARTS | SPINE,
-    "serve": LOW | PARTS | SPINE | {"report", "stages", "__version__"},
+    "serve": LOW | PARTS | SPINE | {"promotion", "report", "stages", "__version__"},
     "systems": LOW | PARTS | SPINE | {"report", "stages"},
+    "bench": LOW | PARTS | SPINE | {"report", "stages", "systems"},
+    "promotion": BASE | SPINE,
+    "watching": LOW | PARTS | SPINE | {"report", "stages"},
     "commands": LOW | PARTS | SPINE | COMMANDED,
-    "refining": LOW | PARTS | SPINE | {"stages", "planning"},
+    "refining": LOW | PARTS | SPINE | {"stages", "planning", "watching", "promotion"},
     "cli": BASE | {"commands", "pipeline", "__version__"},
     "plain": BASE,
     "planning": LOW | PARTS | SPINE | {"stages", "plain"},

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from zelo.errors import InputError
 from zelo.judges import Comparison
 from zelo.judges.neutralizing import CUT, cut, cut_fairly, neutralize
-from zelo.judges.prompt_files import fill, load_across, load_prompt, prompt_names
+from zelo.judges.prompt_files import load_across, load_prompt, prompt_names
+from zelo.judges.prompt_reading import fill
 from zelo.judges.prompting import LABELS, Prompter, mark_of, query_mark
 
 TWO = ("compare", "compare_across", "label", "label_across")

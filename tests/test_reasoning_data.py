@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from conftest import shared_reasoning
+from conftest import shared_reasoning, zelo
 from zelo.core.pass_rates import wilson_interval
 from zelo.reasoning.behavior import profile
 from zelo.reasoning.difficulty import from_rate
 from zelo.reasoning.grade import grade
-from zelo.reasoning.problems import read_pass_rates, read_problems, read_solution_pairs
+from zelo.reasoning.problems import read_problems, read_solution_pairs
+from zelo.reasoning.rates import read_pass_rates
 from zelo.reasoning.traces import by_source, import_traces
 from zelo.reasoning.verify import MathVerifier, _equal, verify
 
@@ -59,7 +61,12 @@ def test_four_solvers_have_their_known_accuracy_and_make_2429_pairs() -> None:
     assert low < 0.5 < high  # the right one is first as often as not
 
 
-def test_tiers_of_real_pass_rates() -> None:
+def test_tiers_of_real_pass_rates(tmp_path: Path) -> None:
+    path = shared_reasoning("pass-rates/acc_step_500.json")
+    assert zelo("reasoning", "import", tmp_path / "f", path, "--as", "rates", "--per-rate", "8").code == 0
+    shown = zelo("reasoning", "analyze", tmp_path / "f").out
+    assert "1,209 problems, 0 of them here; 398 below 0.1, 222 from 0.9" in shown
+    assert "336 easy, 337 medium, 437 hard, 99 unsolved, by imported rates; 1,077 with their whole interval" in shown
     rates = read_pass_rates(shared_reasoning("pass-rates/acc_step_500.json"))
     assert len(rates) == 1209
     assert sum(rate < 0.1 for rate, _ in rates.values()) == 398

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from conftest import zelo
 from zelo.errors import InputError
 from zelo.reasoning.folder import Folder
 from zelo.reasoning.importing import import_into
 from zelo.reasoning.pairs import pair_problems, pair_prompt
-from zelo.reasoning.problems import read_pass_rates, read_problems, read_solution_pairs, write_problems
+from zelo.reasoning.problems import read_problems, read_solution_pairs, write_problems
+from zelo.reasoning.rates import imported_rates, rates_of, read_pass_rates
 from zelo.reasoning.traces import import_traces, read_traces, write_traces
 from zelo.types import Problem, Trace
 
@@ -154,3 +156,43 @@ def test_pass_rates(tmp_path: Path) -> None:
         path.write_text(faulty, "utf-8")
         with pytest.raises(InputError):
             read_pass_rates(path)
+
+
+def test_pass_rates_are_added_up_over_files_and_shown(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    one.write_text('{"1": [0.0, 0.125], "2": 0.5, "other": 1.0}', "utf-8")
+    two.write_text('{"2": 0.75, "3": 0.95}', "utf-8")
+    questions = write(tmp_path / "set.jsonl", [{"question": f"{i}?", "answer": "1", "id": str(i), "level": 3} for i in range(1, 5)])
+    work = tmp_path / "f"
+    assert zelo("reasoning", "import", work, questions).code == 0
+    first = zelo("reasoning", "import", work, one, "--as", "rates", "--per-rate", "8")
+    assert "pass rates of 3 problems, 2 of them here; 3 are new, 3 in all" in first.out
+    again = zelo("reasoning", "import", work, two, "--as", "rates", "--per-rate", "100")
+    assert "pass rates of 2 problems, 2 of them here; 1 are new, 4 in all" in again.out
+    rates = rates_of(Folder(work).problems(), imported_rates(Folder(work)))
+    assert rates == {"set-1": (0.0625, 16), "set-2": (0.75, 100), "set-3": (0.95, 100)}
+    shown = zelo("reasoning", "analyze", work, "--html", tmp_path / "a.html")
+    assert shown.code == 0, shown.err
+    assert "problems: 4 of math" in shown.out
+    assert "2 easy, 1 medium, 1 hard, by imported rates (3) and stated levels (1)" in shown.out
+    assert "imported rates: 4 problems, 3 of them here; 1 below 0.1, 2 from 0.9" in shown.out
+    assert "Imported pass rates" in (tmp_path / "a.html").read_text("utf-8")
+    row = json.loads(zelo("reasoning", "analyze", work, "--json").out)
+    assert (row["rates"]["low"], row["rates"]["high"], sum(row["rates"]["bins"])) == (1, 2, 4)
+    bare = tmp_path / "bare"
+    assert zelo("reasoning", "import", bare, one, "--as", "rates").code == 0
+    assert zelo("reasoning", "analyze", bare).out.startswith("imported rates: 3 problems, 0 of them here")
+
+
+def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
+    bad, work = write(tmp_path / "bad.jsonl", [{"text": "no question"}]), tmp_path / "f"
+    assert zelo("reasoning", "import", work, bad).code == 2
+    assert not work.exists()
+    work.mkdir()
+    assert zelo("reasoning", "import", work, bad).code == 2
+    assert [p.name for p in work.iterdir() if p.name != ".lock"] == []
+    good = write(tmp_path / "good.jsonl", [{"question": "1?", "answer": "1"}])
+    assert zelo("reasoning", "import", work, good, bad).code == 2
+    assert len(Folder(work).problems()) == 1  # what came before stays
+    assert zelo("reasoning", "import", work, bad).code == 2
+    assert len(Folder(work).problems()) == 1

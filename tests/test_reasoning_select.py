@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,12 @@ import pytest
 from conftest import zelo
 from zelo.errors import InputError
 from zelo.reasoning import rating
-from zelo.reasoning.controls import CONTROLS, control
+from zelo.reasoning.controls import CONTROLS, control, stated
 from zelo.reasoning.difficulty import difficulties
 from zelo.reasoning.folder import Folder
 from zelo.reasoning.select import Choice, Rule, select
 from zelo.reasoning.verify import verify
-from zelo.types import Problem, Trace
+from zelo.types import Problem, Task, Trace
 
 TOPICS = ["sums of fractions", "prime numbers", "angles of triangles", "coins in a purse"]
 
@@ -80,6 +82,9 @@ def test_what_cannot_be_chosen_is_said() -> None:
     hard = difficulties(problems.values(), reference)
     with pytest.raises(InputError, match="80 of them are right"):
         select(traces, problems, hard, Choice(3, least=5000))
+    with pytest.raises(InputError, match="all 16 problems are easy"):
+        easy = [t for t in traces if hard[t.problem_id].tier == "easy"]
+        select(easy, problems, hard, Choice(3, "s1"))
     with pytest.raises(InputError, match="no trace is rated"):
         select(traces, problems, hard, Choice(3, "top"))
     for faulty in ({"count": 0}, {"tiers": {"heavy": 1.0}}):
@@ -128,8 +133,9 @@ TRACE = Trace("p", "m", 0, "\n".join([*STEPS, "So the answer is \\boxed{45} as i
 
 
 def test_controls_take_one_thing_away() -> None:
-    problems = {"p": Problem("p", "?", "45")}
-    made = {name: control(name, [TRACE], problems)[0].reasoning for name in CONTROLS}
+    other = Trace("q", "m", 0, "We look at triangles and at squares.\nThey have sides and corners.\nIt is \\boxed{3} then, we are done.")
+    problems = {"p": Problem("p", "?", "45"), "q": Problem("q", "?", "3")}
+    made = {name: control(name, [TRACE, other], problems)[0].reasoning for name in CONTROLS}
     assert made["direct"] == "\\boxed{45}"
     assert made["conclusion"] == "So the answer is \\boxed{45} as it should be."
     kept = made["skipped"].splitlines()
@@ -141,21 +147,44 @@ def test_controls_take_one_thing_away() -> None:
     assert shuffled != TRACE.reasoning.splitlines()
     assert len(made["filler"].split()) == len(TRACE.reasoning.split())
     assert made["filler"].endswith("\\boxed{45}")
-    assert len(made["wrong"]) == len(TRACE.reasoning)
-    wrong = next(iter(verify([Trace("p", "x", 0, made["wrong"])], problems)))
-    assert wrong.correct is False
+    assert made["wrong"].splitlines() == [*other.reasoning.splitlines()[:-1], made["conclusion"]]
 
 
 def test_controls_of_judging_and_other_steps() -> None:
     problems = {"p": Problem("p", "?", "A", "judging"), "q": Problem("q", "?", "B", "judging")}
     traces = [Trace(name, "m", 0, f"about {name};first;second;Answer: {p.answer}") for name, p in problems.items()]
     wrong = control("wrong", traces, problems, separator=";")
-    assert wrong[0].reasoning == "about q;first;second;Answer: B"
+    assert wrong[0].reasoning == "about q;first;second;Answer: A"  # the label stays right: the reasons are another pair's
     assert control("skipped", traces, problems, separator=";")[0].reasoning.count(";") == 2
     assert control("direct", traces, problems)[1].reasoning == "Answer: B"
     assert {t.source for t in wrong} == {"control-wrong"}
     with pytest.raises(InputError, match="not known"):
         control("direct", [TRACE], {"p": Problem("p", "?", "")})
+    with pytest.raises(InputError, match="2 of 2 traces of judging are of one problem"):
+        control("wrong", traces, {name: replace(p, group="g") for name, p in problems.items()})
+
+
+@pytest.mark.parametrize("task", ["math", "judging"])
+def test_wrong_content_lends_every_body_once_and_keeps_what_is_right(task: Task) -> None:
+    """The same texts under other problems: form, length and answers are those of the good traces, for both kinds alike."""
+    answers = ["A", "B", "tie"] if task == "judging" else ["1", "2", "3"]
+    problems = {f"p{i}": Problem(f"p{i}", f"{i}?", answers[i % 3], task, group=f"g{i // 2}") for i in range(10)}
+    traces = [
+        Trace(
+            name,
+            "m",
+            0,
+            f"first thought about {name} here\nsecond thought about {name} here\nthis is how it ends for {name}. {stated(p.answer, task)}",
+        )
+        for name, p in problems.items()
+    ]
+    made = control("wrong", traces, problems)
+    assert all(t.correct for t in verify(made, problems))
+    lent = [re.findall(r"about (p\d)", t.reasoning)[0] for t in made]
+    assert sorted(lent) == sorted(problems)
+    assert all(problems[a].group_id != problems[b].group_id for a, b in zip(lent, problems, strict=True))
+    assert [t.reasoning.splitlines()[-1] for t in made] == [t.reasoning.splitlines()[-1] for t in traces]
+    assert [t.reasoning for t in control("wrong", traces, problems, seed=1)] != [t.reasoning for t in made]
 
 
 def test_select_and_export_from_the_command_line(tmp_path: Path) -> None:

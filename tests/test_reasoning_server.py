@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,14 +17,15 @@ from pathlib import Path
 import pytest
 
 from conftest import zelo
-from tiny_llm import TinyServer, tiny_server
+from tiny_llm import TinyServer, tiny_server, write_gguf, write_tiny_llm
 from zelo.progress import Silent
 from zelo.reasoning.folder import Folder
 from zelo.reasoning.pairs import pair_problems
 from zelo.reasoning.prompt_files import load_prompt
+from zelo.reasoning.rating import comparisons, read_ratings
 from zelo.reasoning.sampling import asks_for, plain_ask
 from zelo.reasoning.writing import Desk, Knobs, Writer
-from zelo.types import Problem, Task
+from zelo.types import Problem, Task, Trace
 
 pytest.importorskip("xllamacpp")
 
@@ -170,6 +172,58 @@ def test_budget_forcing_writes_on_from_the_same_thoughts(server: TinyServer, tmp
     forced = written("p", Knobs(24, 0.0, force=True))
     assert forced.startswith(short + "\n\nThe final answer is \\boxed{")
     assert len(forced) > len(short) + 30  # and the model went on
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TinyServer, Path]]:
+    """The tiny model after it learned by heart which of four traces is better, and the folder with these; the longer is the better."""
+    from zelo.reasoning.tune import Tuning, tune
+
+    pytest.importorskip("accelerate")
+    place = tmp_path_factory.mktemp("talking")
+    state = Folder.create(place / "sums")
+    state.add_problems([Problem(f"s{i}", f"{i} + {i}?", str(2 * i)) for i in range(4)])
+    state.merge_traces(1, [Trace(f"s{i}", "m", 0, "Sum. " * i + f"Answer: {2 * i}", answer=str(2 * i), correct=True) for i in range(4)])
+    asked, pairs = comparisons(state.traces(1), state.problems(), 2, 0)
+    said = ["AB"[int(a < b)] for a, b in pairs.tolist()]
+    learned = [Trace(p.problem_id, "me", 0, f"Because.\nAnswer: {s}") for p, s in zip(asked, said, strict=True)]
+    known = {p.problem_id: p for p in asked}
+    tune(learned, known, load_prompt("plain", "solve"), str(write_tiny_llm()), Tuning(1e-2, 30, 4), place / "judge", place / "work")
+    write_gguf(place / "judge")
+    with tiny_server(folder=place / "judge") as running:
+        yield running, state.root
+
+
+def test_traces_are_compared_rated_and_the_top_is_selected(talking: tuple[TinyServer, Path]) -> None:
+    server, work = talking
+    model = ["--model", f"{server.url}#judge", "--max-tokens", "40", "--temperature", "0", "--degree", "2"]
+    ran = zelo("reasoning", "rate", work, *model)
+    assert ran.code == 0, ran.err
+    assert "4 traces rated by 4 comparisons; next" in ran.out
+    ratings = read_ratings(work / "ratings.jsonl")
+    assert max(ratings, key=lambda key: ratings[key]) == ("s3", "m", 0)
+    assert min(ratings, key=lambda key: ratings[key]) == ("s0", "m", 0)
+    assert zelo("reasoning", "select", work, "-n", "1", "--rule", "top").code == 0
+    assert [t.problem_id for t in Folder(work).selected()] == ["s3"]
+    again = zelo("reasoning", "rate", work, *model)
+    assert "0 of 4 texts to write" in again.err
+
+
+def test_an_end_is_taken_back_and_the_model_goes_on(talking: tuple[TinyServer, Path], tmp_path: Path) -> None:
+    server, work = talking
+    asked, _ = comparisons(Folder(work).traces(1), Folder(work).problems(), 2, 0)
+    state = Folder.create(tmp_path / "f")
+    state.add_problems(asked[:2])
+    model = ["--model", f"{server.url}#judge", "--max-tokens", "60", "--temperature", "0", "-k", "1", "--prompt", "plain"]
+    assert zelo("reasoning", "sample", state.root, *model).code == 0
+    assert zelo("reasoning", "sample", state.root, *model, "--waits", "1").code == 0
+    assert zelo("reasoning", "sample", state.root, *model, "--max-tokens", "3", "--force").code == 0
+    found = {t.source: t.reasoning for t in state.traces(1) if t.problem_id == asked[0].problem_id}
+    plain, waited, forced = (found[f"judge/plain{end}"] for end in ("", "/wait1", "/forced"))
+    assert re.fullmatch(r"Because\.\nAnswer: [AB]", plain)
+    assert waited.startswith(f"{plain}\n\nWait")
+    assert len(waited) > len(f"{plain}\n\nWait")
+    assert re.match(r".{1,20}\n\nAnswer:.", forced, re.DOTALL)  # out of tokens, then made to answer
 
 
 def test_examples_in_context_are_fitted_to_the_window(server: TinyServer, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from zelo.language_models.protocol import Request
 from zelo.reasoning.folder import Folder
 from zelo.reasoning.prompt_files import load_prompt
 from zelo.reasoning.tune import Tuning, rows_of, tune
+from zelo.reasoning.tune_recipes import load_recipe
 from zelo.types import Problem, Trace
 
 pytest.importorskip("peft")
@@ -203,6 +205,42 @@ def test_the_manuals_table_is_what_the_command_prints(tmp_path: Path) -> None:
         found = re.search(r"memory: about ([\d.]+) GiB.*\ntime: about (\d+) s", ran.out)
         assert found is not None, ran.out
         assert (f"{float(found[1]):.0f}", found[2]) == (memory, seconds), (name, ran.out)
+
+
+@pytest.mark.parametrize(("recipe", "row"), [("twenty-32b", "Qwen2.5-32B"), ("twenty-1.7b", "Qwen3-1.7B"), ("twenty-0.5b", "Qwen2.5-0.5B")])
+def test_recipes_say_what_their_plan_says(tmp_path: Path, recipe: str, row: str) -> None:
+    """Before anything is selected or downloaded; then by the selection, and options of the command come before."""
+    assert CONFIGS[row] == tuple(load_recipe(recipe).config[key] for key in (*KEYS, "tie_word_embeddings"))
+    state = Folder.create(tmp_path / "work")
+    ran = zelo("reasoning", "tune", state.root, "--recipe", recipe, "--plan")
+    assert ran.out.startswith("20 traces, at most 8,000 tokens each (the recipe's, since nothing is selected), 5 passes"), ran.err
+    found = re.search(r"memory: about ([\d.]+) GiB.*\ntime: about (\d+) s", ran.out)
+    assert found is not None
+    text = resources.files("zelo").joinpath("reasoning", "recipes", f"{recipe}.toml").read_text("utf-8")
+    assert f"{float(found[1]):.0f} GiB, {found[2]} s on an H100 or H200" in text
+    manual = (Path(__file__).parents[1] / "docs" / "reasoning.md").read_text("utf-8")
+    weights = "adapters of rank 16" if load_recipe(recipe).options["lora_rank"] else "all"
+    assert re.search(rf"^\| {row} \([^|]*\| {weights} \| {float(found[1]):.0f} \| {found[2]} s \|$", manual, re.MULTILINE)
+    more = zelo("reasoning", "tune", state.root, "--recipe", recipe, "--plan", "--epochs", "10")
+    assert "10 passes" in more.out
+
+
+def test_recipes_of_ones_own(tmp_path: Path) -> None:
+    path, state = tmp_path / "r.toml", twenty(tmp_path)
+    path.write_text(f'[tune]\nbase = "{base_of(tmp_path, "Qwen2.5-0.5B")}"\nlora_rank = 4\n', "utf-8")
+    ran = zelo("reasoning", "tune", state.root, "--recipe", path, "--plan")
+    assert "adapters" in ran.out
+    assert "(bytes / 2.5)" in ran.out
+    for faulty, said in (
+        ('[tune]\nepoch = 3\n', "unknown key 'epoch'"), ("[tune]\nepochs = true\n", "epochs is True"),
+        ("[plan]\ntraces = -1\n", "whole numbers"), ("[teach]\n", "unknown key 'teach'"), ("tune = 3\n", "not a recipe"),
+    ):  # fmt: skip
+        path.write_text(faulty, "utf-8")
+        ran = zelo("reasoning", "tune", state.root, "--recipe", path, "--plan")
+        assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+        assert said in ran.err
+    assert "twenty-32b" in zelo("reasoning", "tune", state.root, "--recipe", "thirty", "--plan").err
+    assert "no model to teach" in zelo("reasoning", "tune", state.root, "--plan").err
 
 
 def test_a_plan_is_of_what_a_step_holds_and_needs_no_network(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import sqlite3
@@ -143,6 +144,22 @@ def test_the_round_asks_only_what_is_new(parent: Workspace, child: Workspace) ->
     assert rows[0]["value"] == pytest.approx(np.mean(list(before.values())))
     assert [s.stage.name for s in runner.status(child) if not s.done] == []
     assert {e.stage for e in map(child.entry, ("ingest", "encode", "retrieve")) if e} == {"ingest", "encode", "retrieve"}
+
+
+def test_the_page_shows_before_and_after(parent: Workspace, child: Workspace) -> None:
+    before, after = (w.path("report").read_text("utf-8") for w in (parent, child))
+    assert "The rounds of refinement" not in before
+    section = after.partition("The rounds of refinement</h2>")[2].partition("</section>")[0]
+    rows = [json.loads(line) for line in child.path("refinement").read_text("utf-8").splitlines()]
+    assert len(rows) >= 2
+    assert section.count("<tr") == 1 + 2
+    for row in rows:
+        assert f'<td class="n">{row["value"]:.3f}<small' in section
+    for stage_name in ("failures", "compare"):
+        entry = child.entry(stage_name)
+        assert entry is not None
+        assert all(note in html.unescape(section) for note in entry.notes)
+    assert "refinement" in next(s for s in pipeline.stages(child.recipe) if s.name == "report").reads
 
 
 def test_a_dry_run_and_a_round_leave_the_parent_alone(parent: Workspace, tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from fabricate import Fabricated
+from zelo.collections.beir import read_qrels
+from zelo.collections.trec import read_run, write_run
 from zelo.report import figures
 from zelo.report.measured import Measured
 from zelo.report.page import clean, seconds, snippet
 from zelo.report.summary import summary_text
 from zelo.report.verdict import decide, p_text, signed
 from zelo.stages import evaluate, report
+from zelo.types import ScoredDoc
 
 HOSTILE = """</script></style><img src=x onerror=alert(1)> "quoted' {{ 7 * 7 }} <!-- \x07 \u202e"""
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -91,6 +94,20 @@ def test_the_answers_come_in_order(tmp_path: Path) -> None:
     assert len(details) >= made.workspace.recipe.report.examples
 
 
+def test_scores_as_chances(tmp_path: Path) -> None:
+    made = Fabricated(tmp_path / "ws")
+    assert "Can a score be read as a chance?" not in build(made)  # scores beyond [0, 1] are no chances
+    path = made.workspace.root / "rankings/pointwise.trec"
+    run = {q: [ScoredDoc(q, d.doc_id, 0.9 if n < 3 else 0.05) for n, d in enumerate(r)] for q, r in read_run(path).items()}
+    write_run(path, run, tag="pointwise")
+    text = " ".join(Page(build(made)).text.split())
+    labels = read_qrels(made.workspace.root / "qrels/test.tsv")
+    relevant = {(r.query_id, r.doc_id) for r in labels if r.relevance > 0}
+    hits = sum((q, d.doc_id) in relevant for q, r in run.items() for d in r[:3])
+    assert f"Documents {21 * 12} {3 * 12} Relevant" in text
+    assert f"{100 * hits / 36:.0f} % " in text.partition("Relevant")[2]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -119,6 +136,27 @@ def test_two_systems_are_enough(tmp_path: Path) -> None:
     text = Page(build(made)).text
     assert "What the reranker learned" not in text
     assert "dense search" in text
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_rounds_of_refinement(tmp_path: Path, labels: bool) -> None:
+    made = Fabricated(tmp_path / "ws", labels=labels, settings={"refine": {"parent": "somewhere"}})
+    rows: list[dict[str, object]] = [{"round": 0, "added": 0, "dollars": 0.5}, {"round": 1, "added": 1234, "dollars": 0.25}]
+    if labels:
+        change = {"difference": -0.0123, "difference_low": -0.02, "difference_high": 0.004, "p_value": 0.0345}
+        values = ({"value": 0.5, "low": 0.4, "high": 0.6}, {"value": 0.4877, "low": 0.39, "high": 0.59, **change})
+        rows = [{"measure": m, **row, **value} for m in ("nDCG@10", "MRR@10") for row, value in zip(rows, values, strict=True)]
+    path = made.workspace.path("refinement")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    text = Page(build(made)).text
+    section = " ".join(text[text.index("The rounds of refinement") : text.index("The judges")].split())
+    assert "0 (before)" in section
+    assert "1,234" in section
+    assert "$0.25" in section
+    for part in ("0.488", "0.390\N{EN DASH}0.590", signed(-0.0123), f"({signed(-0.02)} to {signed(0.004)})", p_text(0.0345)):
+        assert section.count(part) == (2 if labels else 0)  # once per measure
+    assert ("No test question is labeled" in section) is not labels
 
 
 def test_same_workspace_same_page(tmp_path: Path) -> None:

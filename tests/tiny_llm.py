@@ -62,7 +62,7 @@ def write_tiny_llm() -> Path:
     if not (done / "model.gguf").is_file():
         folder = Path(tempfile.mkdtemp(prefix="zelo-tiny-llm-"))
         _write_model(folder)
-        _write_gguf(folder)
+        write_gguf(folder)
         try:
             folder.rename(done)
         except OSError:  # another process was faster
@@ -145,7 +145,8 @@ _TENSORS = {
 """Name in transformers (of a layer, without its number) -> name in GGUF."""
 
 
-def _write_gguf(folder: Path) -> None:
+def write_gguf(folder: Path) -> None:
+    """Write `model.gguf` beside the weights that transformers saved: the tiny model's, or those of one that was tuned from it."""
     import gguf
     import numpy as np
     from safetensors.numpy import load_file
@@ -187,9 +188,9 @@ def _write_gguf(folder: Path) -> None:
 
 
 @contextmanager
-def tiny_server(*, slots: int = 4) -> Iterator[TinyServer]:
-    """Serve the model on a free port until the block ends."""
-    folder = write_tiny_llm()
+def tiny_server(*, slots: int = 4, folder: Path | None = None) -> Iterator[TinyServer]:
+    """Serve the model, or another folder's `model.gguf`, on a free port until the block ends."""
+    folder = folder or write_tiny_llm()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

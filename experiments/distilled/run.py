@@ -1,12 +1,14 @@
 """Both lines and a refine round of each, on real questions, from a small encoder or a tiny decoder of random weights.
 
-    python experiments/distilled/run.py lines --collection python_docs [--model minilm|tiny] [--folder WORK] [--set KEY=VALUE ...]
+    python experiments/distilled/run.py lines --collection python_docs [--model minilm|tiny] [--folder WORK] [--like WORKSPACE]
+        [--line direct distilled] [--set KEY=VALUE ...]
     python experiments/distilled/run.py trial WORKSPACE [--family encoder] [--sharpen GAP] [--pairs N] [--epochs N] [--rate R]
 
 `lines` makes four workspaces in the folder and prints one JSON object for each: how well the pairwise model knows held-out lessons,
 nDCG@10 of student and first stage on the test questions, and what the refine round changed. The folder can be given again: what is done
-is not done again. `trial` trains a pairwise model on the lessons of a workspace (of the distilled line, after `pool`) and measures it
-on held-out training queries; nothing is measured on labels. `--sharpen .1` learns only lessons that are .1 from a tie, as 0 or 1.
+is not done again. `--like` takes over what another workspace ingested, encoded and retrieved, where that is what this one would.
+`trial` trains a pairwise model on the lessons of a workspace (of the distilled line, after `pool`) and measures it on held-out training
+queries; nothing is measured on labels. `--sharpen .1` learns only lessons that are .1 from a tie, as 0 or 1.
 """
 
 from __future__ import annotations
@@ -28,15 +30,26 @@ import numpy as np
 from zelo import recipe as recipes
 from zelo import refining, runner
 from zelo.collections import open_collection
+from zelo.core.significance import bootstrap_interval, paired_randomization_test
 from zelo.pipeline import Context
 from zelo.progress import Silent
 from zelo.report.measured import find, read_measured
+from zelo.stages.failures import student_values
 from zelo.stages.train_pairwise import read_lessons
 from zelo.training.pairwise import Lessons, measure, train_pairwise
 from zelo.workspace import Workspace
 
-TINY = {"pairwise.family": "auto", "pairwise.max_tokens": "256", "pairwise.learning_rate": "3e-3", "train.max_tokens": "128"}
+TINY = {
+    "pairwise.family": '"auto"',
+    "pairwise.max_tokens": "256",
+    "pairwise.learning_rate": "3e-3",
+    "train.max_tokens": "128",
+    "train.learning_rate": "3e-3",
+    "train.epochs": "2",
+}
 """Of a decoder of two layers and random weights, which has all to learn."""
+
+FIRST_STAGE = ("ingest", "encode", "retrieve")
 
 
 def tiny_decoder(folder: Path, collection: str) -> Path:
@@ -53,27 +66,56 @@ def lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     root = Path(options.folder or tempfile.mkdtemp())
     given = dict(setting.split("=", 1) for setting in options.set)
     collection = options.collection if not Path(options.collection).is_dir() else str(Path(options.collection).resolve())
-    for line in ("direct", "distilled"):
+    for line in options.line:
         settings = {"line": line, "ingest.collection": f'"{collection}"', **given}
         if options.model == "tiny":
-            base = tiny_decoder(root / "tiny", collection)
+            base = tiny_decoder((root / "tiny").resolve(), collection)
             settings = {**TINY, "pairwise.base": f'"{base}"', "train.student": "language_model", "train.base": f'"{base}"', **settings}
         recipe = recipes.load("distilled").with_settings(settings)
-        first = _opened(root / line, recipe)
+        first = _opened(root / line, recipe, options.like if line == options.line[0] else root / options.line[0])
         yield {"line": line, "round": 0, **_ran(first, options)}
         child = refining.open_child(first, root / f"{line}-refined", refining.recipe_for(first, root / f"{line}-refined"))
         yield {"line": line, "round": 1, **_ran(child, options)}
+    if len(options.line) == 2:
+        yield {"compared": "the distilled line's student minus the direct one's", **_compared(root / "direct", root / "distilled", options)}
 
 
-def _opened(root: Path, recipe: recipes.Recipe) -> Workspace:
-    return Workspace.open(root) if (root / "recipe.toml").is_file() else Workspace.create(root, recipe)
+def _opened(root: Path, recipe: recipes.Recipe, like: Path | None) -> Workspace:
+    """Open or make a workspace; a new one begins with what another one encoded. The runner sees whether it is the same."""
+    if (root / "recipe.toml").is_file():
+        return Workspace.open(root)
+    made = Workspace.create(root, recipe)
+    for stage in FIRST_STAGE if like else ():
+        made.adopt(Workspace.open(like), stage)
+    return made
+
+
+def _compared(direct: Path, distilled: Path, options: argparse.Namespace) -> dict[str, Any]:
+    one, other = (student_values(Workspace.open(root).path("per_query"))["nDCG@10"] for root in (direct, distilled))
+    a, b = np.array([other[q] for q in other]), np.array([one[q] for q in other])
+    low, high = bootstrap_interval(a - b, rng=np.random.default_rng(0))
+    p_value = paired_randomization_test(a, b, rng=np.random.default_rng(0))
+    numbers = {"difference": (a - b).mean(), "difference_low": low, "difference_high": high, "p_value": p_value}
+    return {**_named(options), **{name: round(float(value), 4) for name, value in numbers.items()}, "queries": len(a)}
+
+
+def _named(options: argparse.Namespace) -> dict[str, Any]:
+    return {"collection": Path(options.collection).name, "model": options.model}
+
+
+def _sizes(recipe: recipes.Recipe) -> str:
+    pairwise = recipe.pairwise
+    how = f"{pairwise.teaching_pairs} teaching pairs, {pairwise.epochs} epochs, {pairwise.max_tokens} tokens"
+    taught = f", {how}" if recipe.line == "distilled" else ""
+    kept = f"{recipe.ingest.max_train_queries} training questions, {recipe.retrieve.candidates} candidates"
+    return f"{kept}, degree {recipe.pair.degree}{taught}"
 
 
 def _ran(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
     start = time.process_time()
     runner.run(workspace)
     rows = read_measured(workspace.path("metrics"))
-    found: dict[str, Any] = {"collection": Path(options.collection).name, "model": options.model}
+    found: dict[str, Any] = {**_named(options), "sizes": _sizes(workspace.recipe)}
     for system in ("bm25", "dense", "fused", "judges", "pointwise"):
         row = find(rows, system, rows[0].measure)
         if row:
@@ -81,7 +123,7 @@ def _ran(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
             if system == "pointwise":
                 names = ("baseline", "difference", "difference_low", "difference_high", "p_value", "queries")
                 found |= {name: getattr(row, name) for name in names}
-    for stage in ("train-pairwise", "failures", "compare"):
+    for stage in ("train-pairwise", "judge-pairwise", "failures", "compare"):
         entry = workspace.entry(stage)
         if entry:
             found[stage] = list(entry.notes)
@@ -129,6 +171,8 @@ def main() -> None:
     whole.add_argument("--collection", default="python_docs")
     whole.add_argument("--model", choices=("minilm", "tiny"), default="minilm")
     whole.add_argument("--folder")
+    whole.add_argument("--like", type=Path)
+    whole.add_argument("--line", nargs="+", choices=("direct", "distilled"), default=["direct", "distilled"])
     whole.add_argument("--set", action="append", default=[])
     whole.set_defaults(run=lines)
     one = kinds.add_parser("trial")

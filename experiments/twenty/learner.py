@@ -13,12 +13,13 @@ import torch
 from running_sum import CLOSE, END, LETTERS, OPEN, Problem
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerFast
 
-from zelo.rerankers.scorer import Scorer, Tokens
 from zelo.training.batches import Listed
+from zelo.training.causal import CausalLearner, row_of, token_loss
 from zelo.training.loop import Settings, train
 
 TOKENS = [END, OPEN, CLOSE, *"QWJV=?.", *"ABTYN", *"0123456789", *LETTERS]
 IGNORED = -100  # label of a token that is not learned
+LONGEST_ROW = 512  # tokens; none is nearly as long
 
 
 def make_tokenizer() -> Any:
@@ -56,69 +57,23 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], limit: int = 64
     return found
 
 
-class Likelihood(torch.nn.Module):
-    """A language model that returns, for each text, the mean negative log-likelihood of its response tokens [n]."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Take ids and labels [n, longest]."""
-        logits = self.model(input_ids=ids, use_cache=False).logits[:, :-1]
-        each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none")
-        return each.sum(1) / (labels[:, 1:] != IGNORED).sum(1)
-
-
-class Student(Scorer):
-    """The language model as the training loop wants it: one number per text, which is already its loss."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.module = Likelihood(model)
-        self._pad, self._asked = tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids("=")
-
-    def collate(self, sequences: Sequence[Tokens]) -> tuple[Any, ...]:
-        """Return ids and labels: what comes after the first `=` is the response."""
-        texts = [[int(i) for i in sequence] for sequence in sequences]
-        starts = [text.index(self._asked) + 1 for text in texts]
-        return padded([(text[:start], text[start:]) for text, start in zip(texts, starts, strict=True)], self._pad)
-
-    def save(self, folder: Path) -> None:
-        """Write the language model."""
-        self.module.model.save_pretrained(folder)
-
-
-def mean_loss(losses: Any, targets: Any, groups: Any) -> Any:
-    """The loss of a step: what `Likelihood` returned, averaged."""
-    return losses.mean()
-
-
 def tune(model: Any, tokenizer: Any, examples: Sequence[tuple[Problem, str]], *, steps: int = 60, batch: int = 10, seed: int = 0) -> Any:
     """Return a copy of the model that has learned the examples' responses; questions are read, not learned.
 
     All weights, through the project's training loop. The number of steps is the same however many examples there are (it must be a
     whole number of epochs), so that conditions differ in what is shown and not in how long.
     """
-    student = Student(copy.deepcopy(model), tokenizer)
-    texts = [tokenizer(problem.question + answer)["input_ids"] for problem, answer in examples]
-    source = Listed(texts, np.zeros(len(texts)), np.zeros(len(texts), np.int64))
-    epochs, rest = divmod(steps, -(-len(texts) // batch))
+    learner = CausalLearner(copy.deepcopy(model))
+    rows = [row_of(tokenizer(p.question)["input_ids"], tokenizer(answer)["input_ids"], LONGEST_ROW) for p, answer in examples]
+    weights = np.array([1 / int((row >= 0).sum()) for row in rows])  # every response weighs alike
+    epochs, rest = divmod(steps, -(-len(rows) // batch))
     if rest:
-        raise ValueError(f"{steps} steps of {batch} are no whole number of epochs of {len(texts)} examples")
+        raise ValueError(f"{steps} steps of {batch} are no whole number of epochs of {len(rows)} examples")
     settings = Settings(learning_rate=1e-3, epochs=epochs, batch_size=batch, weight_decay=0.0, precision="float32", threads=1)
+    source = Listed(rows, weights, np.zeros(len(rows), np.int64))
     with TemporaryDirectory() as folder:
-        train(student, source, mean_loss, settings, Path(folder), seed, lambda done, total: None)
-    return student.module.model.eval()
-
-
-def padded(texts: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and labels [n, longest] of (prompt, response) pairs. Padding is on the right, where a causal model does not look."""
-    width = max(len(prompt) + len(response) for prompt, response in texts)
-    ids, labels = torch.full((len(texts), width), pad), torch.full((len(texts), width), IGNORED)
-    for row, (prompt, response) in enumerate(texts):
-        ids[row, : len(prompt) + len(response)] = torch.tensor(prompt + response)
-        labels[row, len(prompt) : len(prompt) + len(response)] = torch.tensor(response)
-    return ids, labels
+        train(learner, source, token_loss, settings, Path(folder), seed, lambda done, total: None)
+    return learner.model.eval()
 
 
 def descend(model: Any, optimizer: Any, ids: torch.Tensor, labels: torch.Tensor) -> float:

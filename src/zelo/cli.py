@@ -14,15 +14,18 @@ import click
 
 from zelo import __version__
 from zelo.commands import (
+    benching,
     comparing,
     judging,
     models,
+    promoting,
     reasoning,
     reasoning_teaching,
     reasoning_writing,
     refining,
     serving,
     using,
+    watching,
     working,
 )
 from zelo.commands.base import interrupted
@@ -52,10 +55,14 @@ for _command in (
     using.rerank,
     using.scores,
     refining.refine,
+    watching.watch,
+    promoting.promote,
+    promoting.rollback,
     reasoning.reasoning,
     serving.serve,
     comparing.evaluate,
     comparing.latency,
+    benching.bench,
     models.export_model,
     models.verify,
     models.log,

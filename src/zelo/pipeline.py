@@ -166,7 +166,7 @@ DIRECT = (
             "model",
         ),
         ("report",),
-        tuple(f.name for f in dataclasses.fields(Recipe) if f.name != "plan"),  # the page shows the whole recipe
+        tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("watch", "plan")),  # the page shows the whole recipe of the line
     ),
 )
 
@@ -247,6 +247,8 @@ def refined(line: tuple[Stage, ...]) -> tuple[Stage, ...]:
         elif stage.name == "evaluate":
             opinion = next(s.writes[0] for s in line if s.name == "pool")
             found += [stage, replace(COMPARE, reads=(*COMPARE.reads, opinion))]
+        elif stage.name == "report":
+            found.append(replace(stage, reads=(*stage.reads, *COMPARE.writes)))
         else:
             found.append(stage)
     return tuple(found)

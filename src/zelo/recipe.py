@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from zelo.errors import RecipeError
 from zelo.parameters import build, parameter, parse_value, require_known, toml_section, toml_value
+from zelo.plan_parameters import Planning
 from zelo.types import Link
 
 LEGS = ("bm25", "dense", "imported")
@@ -200,8 +201,8 @@ class Train:
 
     student: Literal["blend", "adapted_blend", "embedding", "cross_encoder", "language_model"] = parameter(
         "blend",
-        "blend = encoder features with a learned head; embedding = a fine-tuned encoder, by cosine; adapted_blend = both, the head learned "
-        "on the held-out queries; cross_encoder = a fine-tuned encoder that reads both texts; language_model = a causal one",
+        "blend = encoder features with a learned head; adapted_blend = the same with a learned map of the vectors, where held-out queries "
+        "gain by it; embedding = a fine-tuned encoder, by cosine; cross_encoder = one that reads both texts; language_model = a causal one",
     )
     prior: Literal["none", "signals"] = parameter(
         "none",
@@ -212,7 +213,7 @@ class Train:
     loss: Literal["mse", "bce", "ranknet", "listwise_kl", "pairs", "infonce", "contrastive"] = parameter(
         "mse",
         "of fine-tuning: mse (paper), bce, ranknet, listwise_kl, infonce; pairs = the judges' preferences, without scores; contrastive = "
-        "against the documents of other queries too, for embedding and adapted_blend",
+        "against the documents of other queries too, for embedding",
     )
     scale: float = parameter(5.0, "score = sigmoid(logit / scale), for language_model (released models: 5)", least=0.1, most=100.0)
     epochs: int = parameter(1, "passes over the documents that are learned", least=1)
@@ -236,11 +237,13 @@ class Rank:
 
 @dataclass(frozen=True)
 class System:
-    """What a remote system costs, for the table of `zelo evaluate --system`, and how many calls it may get at once."""
+    """What a system of `zelo evaluate --system` costs, and how it is asked. Language models have theirs in [judge.models]."""
 
     token_price: float = parameter(0.0, "US dollars per million tokens, as the service counts them; 0 = unknown or free", least=0.0)
     search_price: float = parameter(0.0, "US dollars per thousand searches, where a service bills those; 0 = unknown or free", least=0.0)
-    concurrency: int = parameter(4, "most calls at once", least=1, most=4096)
+    concurrency: int = parameter(4, "most calls at once, of hosted rerankers", least=1, most=4096)
+    depth: int = parameter(0, "candidates that pairwise:JUDGE and listwise:MODEL see, the others stay below; 0 = rank.depth", least=0)
+    window: int = parameter(20, "documents that listwise:MODEL orders in a call; the next call has half of them new", least=2, most=20)
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ class Evaluate:
 
     measures: tuple[str, ...] = parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
     resamples: int = parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
-    systems: Mapping[str, System] = parameter({}, 'one table per remote system: [evaluate.systems."cohere:MODEL"]')
+    systems: Mapping[str, System] = parameter({}, 'one table per system: [evaluate.systems."cohere:MODEL"]')
 
 
 @dataclass(frozen=True)
@@ -266,25 +269,45 @@ class Refine:
 
 
 @dataclass(frozen=True)
+class Customer:
+    """What the judges are told about one customer's searches, instead of judge.criterion and judge.context."""
+
+    criterion: str = parameter("", "what relevance means to this customer; empty = judge.criterion")
+    context: str = parameter("", "what this customer's documents and searches are; empty = judge.context")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Live searches, judged by `zelo watch`. No stage reads this section."""
+
+    per_day: int = parameter(40, "searches judged per day", least=2)
+    questions: int = parameter(4000, "most questions to judges per day, all judges together", least=1)
+    dollars: float = parameter(0.0, "most US dollars per day; 0 = no cap", least=0.0)
+    challengers: int = parameter(5, "documents per search that are compared with the first three that were returned", least=1, most=50)
+    depth: int = parameter(
+        10, "documents that users look at; what is returned below counts as a candidate that was ranked too low", least=1
+    )
+    pool: int = parameter(50, "documents that each leg of the first stage finds, and that the student reranks", least=1)
+    anchors: int = parameter(4, "good answers to other queries that the best document is compared with, by judges that can", least=0)
+    win: float = parameter(0.8, "a challenger that wins this share of its comparisons is a failure of the search", least=0.5, most=1.0)
+    poor: float = parameter(
+        0.05, "the best document is not good enough below the level that this share of the baseline has", least=0.0, most=0.5
+    )
+    baseline_days: int = parameter(7, "days that say what is ordinary", least=2)
+    baseline_from: str = parameter("", "the first day that counts, as 2026-03-01: after a deliberate change; empty = the first in the log")
+    memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
+    width: float = parameter(3.5, "standard errors from the ordinary level to an alarm", least=0.5, most=10.0)
+    trust_lines: bool = parameter(False, "tell the judges the criterion and context that log lines bring: only if no stranger writes them")
+    gate_queries: int = parameter(200, "held-out live queries, the newest, that `zelo promote` compares two models on", least=20)
+    margin: float = parameter(0.02, "how much worse on the fixed set a new model may be at most, in the first measure", least=0.0, most=1.0)
+    customers: Mapping[str, Customer] = parameter({}, 'one table per customer of the log: [watch.customers."NAME"]')
+
+
+@dataclass(frozen=True)
 class Report:
     """The page for people."""
 
     examples: int = parameter(12, "questions to drill down into", least=0)
-
-
-@dataclass(frozen=True)
-class Planning:
-    """What `zelo plan RECIPE` takes for granted of a collection that is not there yet; no stage reads it."""
-
-    documents: int = parameter(100_000, "documents of the corpus", least=1)
-    queries: int = parameter(1000, "questions without labels; ingest.max_train_queries of them train", least=1)
-    test_queries: int = parameter(0, "questions that are reported on", least=0)
-    document_tokens: float = parameter(300.0, "mean length of a document; a token is 4 characters", least=1.0)
-    query_tokens: float = parameter(15.0, "mean length of a question", least=1.0)
-    id_characters: float = parameter(16.0, "mean length of the id of a question and the id of a document together", least=2.0)
-    gpu_tflops: float = parameter(989.0, "of one GPU: its peak in 10^12 bfloat16 operations per second (H100: 989)", least=0.001)
-    utilization: float = parameter(0.4, "share of the peak that training and reading reach", least=0.001, most=1.0)
-    gpu_price: float = parameter(0.0, "US dollars per GPU-hour; 0 = unknown", least=0.0)
 
 
 @dataclass(frozen=True)
@@ -309,6 +332,7 @@ class Recipe:
     refine: Refine = field(default_factory=Refine)
     report: Report = field(default_factory=Report)
     plan: Planning = field(default_factory=Planning)
+    watch: Watch = field(default_factory=Watch)
 
     def with_settings(self, settings: Mapping[str, str]) -> Recipe:
         """Return a copy with some parameters replaced, given as on the command line: {"pair.degree": "6"}.
@@ -345,8 +369,7 @@ def load(name_or_path: str | Path) -> Recipe:
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"cannot be read ({error})", where=str(path)) from error
     else:
-        remedy = f"give a TOML file or one of: {', '.join(names())}"
-        raise RecipeError(f"no recipe {str(name_or_path)!r}", remedy=remedy)
+        raise RecipeError(f"no recipe {str(name_or_path)!r}", remedy=f"give a TOML file or one of: {', '.join(names())}")
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -367,9 +390,7 @@ def from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """
     recipe = typing.cast(Recipe, build(Recipe, data, where, ""))
     if recipe.pair.degree % 2:
-        raise RecipeError(
-            f"pair.degree = {recipe.pair.degree} is odd", where=where, remedy="use an even degree: a cycle adds two per document"
-        )
+        raise RecipeError(f"pair.degree = {recipe.pair.degree} is odd", where=where, remedy="use an even one: cycles add two per document")
     legs = recipe.retrieve.legs
     unknown = [leg for leg in legs if leg not in LEGS]
     if unknown:

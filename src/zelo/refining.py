@@ -15,21 +15,30 @@ from pathlib import Path
 
 from zelo import runner
 from zelo.errors import WorkspaceError
+from zelo.judges.merging import merge
 from zelo.pipeline import stages
 from zelo.planning.prospect import make_plan, plan_lines
 from zelo.progress import Progress
+from zelo.promotion import first_of
 from zelo.recipe import Recipe
 from zelo.stages.failures import require_finished
 from zelo.stages.judge import JOURNAL
+from zelo.watching.days import Days
+from zelo.watching.live_round import FOLDER as LIVE
+from zelo.watching.live_round import is_live, live_recipe, write_collection
 from zelo.workspace import Workspace, writable
 
 
-def recipe_for(parent: Workspace, root: Path) -> Recipe:
-    """Return the recipe of the child that is there; else the parent's, naming it, without its production file and threshold."""
+def recipe_for(parent: Workspace, root: Path, *, live: bool = False) -> Recipe:
+    """Return the recipe of the child that is there; else the parent's, naming it, without its production file and threshold.
+
+    A `live` child has a collection of its own: the parent's, and live queries that failed (`watching.live_round`).
+    """
     if (root / "recipe.toml").is_file():
         return Workspace.open(root).recipe
     fresh = replace(parent.recipe.refine, parent=str(parent.root.resolve()), production="", threshold=0)
-    return replace(parent.recipe, refine=fresh)
+    recipe = replace(parent.recipe, refine=fresh)
+    return live_recipe(recipe, root) if live else recipe
 
 
 def open_child(parent: Workspace, root: Path, recipe: Recipe) -> Workspace:
@@ -60,7 +69,11 @@ def _make(parent: Workspace, root: Path, recipe: Recipe) -> Workspace:
     with writable(root), parent.locked() if os.access(parent.root, os.W_OK) else nullcontext():
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            _fill(Workspace.create(partial, recipe), parent)
+            child = Workspace.create(partial, recipe)
+            if is_live(recipe, root):
+                _fill_live(child, parent)
+            else:
+                _fill(child, parent)
             os.replace(partial, root)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -77,10 +90,20 @@ def _fill(child: Workspace, parent: Workspace) -> None:
             shutil.copy2(parent.root / name, child.root / name)
 
 
+def _fill_live(child: Workspace, parent: Workspace) -> None:
+    """A collection with live queries: its stages run anew, its journal has what training and watching have asked."""
+    watched = first_of(parent)
+    write_collection(child.root / LIVE, parent, watched)
+    for journal in (parent.root / JOURNAL, Days(watched.root).journal):
+        if journal.exists():
+            merge(child.root / JOURNAL, journal)
+
+
 @contextmanager
 def trial(parent: Workspace, root: Path, recipe: Recipe) -> Iterator[Workspace]:
     """Yield a child that is gone afterwards, beside the place of the real one: there links are possible."""
     shadow = root.with_name(f".{root.name}.dry-run")
+    recipe = live_recipe(recipe, shadow) if is_live(recipe, root) else recipe
     shutil.rmtree(shadow, ignore_errors=True)
     try:
         yield _make(parent, shadow, recipe)

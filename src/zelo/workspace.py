@@ -162,12 +162,7 @@ class Workspace:
         if entry is None:
             raise WorkspaceError(f"stage {stage} has not run", where=str(other.root), remedy=f"`zelo run {other.root}`")
         for artifact in entry.writes:
-            source, target = other.path(artifact), self.path(artifact)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, copy_function=_link)
-            else:
-                _link(str(source), str(target))
+            share(other.path(artifact), self.path(artifact))
         self._append(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
         self._entries[stage] = entry
 
@@ -245,6 +240,15 @@ def writable(root: Path) -> Iterator[None]:
             what = f"cannot be written to ({error.strerror or 'no space left'})"
             raise WorkspaceError(what, where=str(error.filename or root), remedy="free some space and run again") from error
         raise
+
+
+def share(source: Path, target: Path) -> None:
+    """Put a finished file or folder in a second place, where there is nothing yet: linked where the file system can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link)
+    else:
+        _link(str(source), str(target))
 
 
 def _link(source: str, target: str) -> None:

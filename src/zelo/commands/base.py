@@ -45,7 +45,7 @@ def run_stages(workspace: Path, *, dry_run: bool = False, settings: tuple[str, .
         return
     save(opened, recipe)
     with progress.for_stream() as shown:
-        finished = runner.run(opened, progress=shown, on_stage=_teller(shown), **choice)
+        finished = runner.run(opened, progress=shown, on_stage=told(shown), **choice)
     if not finished:
         click.echo("all is up to date", err=True)
     if opened.path("metrics").exists() and all(s.done for s in runner.status(opened)):
@@ -74,7 +74,9 @@ def _print_result(workspace: Workspace) -> None:
     click.echo(f"report: {workspace.path('report')}")
 
 
-def _teller(shown: Progress) -> Callable[[State, Entry | None], None]:
+def told(shown: Progress) -> Callable[[State, Entry | None], None]:
+    """Return what `runner.run` calls before and after a stage, to say so."""
+
     def tell(state: State, entry: Entry | None) -> None:
         if interrupted.is_set():  # Python swallowed it, in a callback of the import system for example
             raise KeyboardInterrupt

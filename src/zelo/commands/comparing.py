@@ -15,7 +15,8 @@ SYSTEM = click.option(
     "systems",
     multiple=True,
     metavar="NAME",
-    help="cohere:MODEL, jina:MODEL, voyage:MODEL, tei:ADDRESS, vllm:ADDRESS#MODEL, zelo:ADDRESS, or a model folder; repeat it for more.",
+    help="cohere:MODEL, jina:MODEL, voyage:MODEL, tei:ADDRESS, vllm:ADDRESS#MODEL, zelo:ADDRESS, a model folder; a language model as "
+    "pairwise:JUDGE or listwise:MODEL (not for latency); repeat it for more.",
 )
 
 

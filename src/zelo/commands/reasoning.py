@@ -14,7 +14,6 @@ from zelo.errors import InputError
 if TYPE_CHECKING:
     from zelo.reasoning.folder import Folder
     from zelo.reasoning.importing import Kind
-    from zelo.reasoning.workspace_pairs import Answers
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 STAGE = click.option("--stage", type=click.IntRange(1), help="The stage of the traces; the last one by default.")
@@ -59,20 +58,20 @@ def opened(folder: Path) -> Folder:
     help="What is right about a workspace's pairs: labels, or what its judges agree on.",
 )
 @click.option("--both-orders/--one-order", default=True, show_default=True, help="Ask about each pair in both orders.")
-def import_command(folder: Path, paths: tuple[Path, ...], kind: Kind, source: str, answers: Answers, both_orders: bool) -> None:
+@click.option("--per-rate", type=click.IntRange(1), default=1, show_default=True, help="Of rates: answers behind each.")
+def import_command(folder: Path, paths: tuple[Path, ...], kind: Kind, source: str, **options: Any) -> None:
     """Bring problems or traces into FOLDER, which is made if it is not there.
 
     PATHS are JSON Lines or JSON files with questions and answers, with solutions (traces), or workspaces, whose pairs become problems of
     judging. --as pairs makes such problems from questions with right and wrong solutions; evaluation are problems that must not be
-    taught; rates are pass rates of a reference model. Traces are verified as they come.
+    taught; rates are pass rates of a reference model, added to those that are here. Traces are verified as they come.
     """
     from zelo.reasoning.folder import Folder
     from zelo.reasoning.importing import import_into
 
-    target = Folder.create(folder)
-    with target.locked():
+    with Folder.filled(folder) as target:
         for path in paths:
-            found = import_into(target, path, kind, source=source, answers=answers, both_orders=both_orders)
+            found = import_into(target, path, kind, source=source, **options)
             remark = f"; {found.remark}" if found.remark else ""
             click.echo(f"{path}: {found.problems:,} new problems, {found.traces:,} traces{remark}")
 
@@ -108,17 +107,22 @@ def analyze(folder: Path, stage: int | None, sources: tuple[str, ...], **options
     """Measure difficulty, diversity, length, structure and hygiene of traces. Nothing is called good or bad.
 
     Difficulty is 1 - pass rate with its interval, from traces of stage 1 or imported rates, else from stated levels. Problems of
-    the evaluation set are looked for among those taught.
+    the evaluation set are looked for among those taught. What imported rates say is shown first; without traces, what is known
+    of the problems.
     """
     from zelo.reasoning import analyze as analysis
     from zelo.reasoning import guidance
     from zelo.reasoning.behavior import table_lines
+    from zelo.reasoning.rates import imported_rates
 
     state = opened(folder)
-    found = [
-        analysis.of_folder(state, name, stage, options["reference"], options["like"], options["vectors"])
-        for name in chosen(state, stage, sources)
-    ]
+    bare = not state.stages() and stage is None and not sources and options["guide"] is None
+    about = analysis.overview(state, options["reference"], options["vectors"]) if bare or imported_rates(state) else None
+    names = [] if bare and about is not None and about.lines() else chosen(state, stage, sources)
+    found = [analysis.of_folder(state, name, stage, options["reference"], options["like"], options["vectors"]) for name in names]
+    if about is not None:
+        for line in [json.dumps(analysis.as_json(about), allow_nan=False)] if options["as_json"] else about.lines():
+            click.echo(line)
     if options["guide"] is not None:
         guidance.measure([t for t in state.traces(stage) if not sources or t.source in sources]).write(options["guide"])
     for one in found:
@@ -130,7 +134,7 @@ def analyze(folder: Path, stage: int | None, sources: tuple[str, ...], **options
     if options["html"] is not None:
         from zelo.reasoning.page import write_page
 
-        write_page(options["html"], found)
+        write_page(options["html"], found, about)
 
 
 def chosen(state: Folder, stage: int | None, sources: tuple[str, ...]) -> list[str]:

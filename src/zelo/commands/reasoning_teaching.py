@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from zelo.reasoning.controls import Control
     from zelo.reasoning.export import Form
     from zelo.reasoning.folder import Folder
+    from zelo.reasoning.prompt_files import Prompt
+    from zelo.reasoning.tune import Tuning
     from zelo.types import Trace
 
 _CONTROL = click.option(
@@ -66,7 +68,9 @@ def rate(
         rating.write_ratings(state.root / "ratings.jsonl", found)
     for one in sorted(found, key=lambda r: -r.score)[:5]:
         click.echo(f"{one.score:+.2f} +- {one.stderr:.2f}  {one.key[0]}  {one.key[1]} {one.key[2]}")
-    click.echo(f"{len(found):,} traces rated by {len(pairs):,} comparisons; next: zelo reasoning select {folder} --rule top")
+    votes = sum(one.degree for one in found) // 2
+    said = f"{votes:,} comparisons" + (f" ({len(pairs) - votes:,} more had no usable answer)" if votes < len(pairs) else "")
+    click.echo(f"{len(found):,} traces rated by {said}; next: zelo reasoning select {folder} --rule top")
 
 
 @click.command()
@@ -178,9 +182,26 @@ def export(folder: Path, file: Path, form: Form, prompt: str, control: Control |
     click.echo(f"{count:,} rows in {file}")
 
 
+def _with_recipe(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Take the options that are not given from a recipe."""
+    if name:
+        from zelo.reasoning.tune_recipes import load_recipe
+
+        context.default_map = {**(context.default_map or {}), **load_recipe(name).options}
+    return name
+
+
 @click.command()
 @FOLDER
-@click.option("--base", required=True, help="Name or folder of the causal language model to be taught.")
+@click.option(
+    "--recipe",
+    default="",
+    is_eager=True,
+    callback=_with_recipe,
+    metavar="NAME",
+    help="Options from a TOML file or a recipe of zelo: twenty-32b, twenty-1.7b, twenty-0.5b; those given here come before.",
+)
+@click.option("--base", default="", help="Name or folder of the causal language model to be taught; needed, here or in a recipe.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the tuned model goes; --plan needs none.")
 @click.option("--prompt", default="plain", show_default=True, help="How problems are asked; ask the tuned model with the same.")
 @click.option("--lora-rank", type=click.IntRange(0), default=0, show_default=True, help="Of adapters; 0 = all weights.")
@@ -213,15 +234,18 @@ def tune(folder: Path, base: str, out: Path | None, control: Control | None, sep
     from zelo.reasoning.tune import Tuning
     from zelo.reasoning.tune import tune as train
 
+    if not base:
+        raise InputError("there is no model to teach", where="--base", remedy="name one, or a --recipe that does")
     state = opened(folder)
     rate = options["learning_rate"] or (1e-4 if options["lora_rank"] else 1e-5)
     names = ("epochs", "batch_size", "lora_rank", "max_tokens", "token_budget", "gradient_checkpointing", "seed")
     tuning = replace(Tuning(learning_rate=rate), **{name: options[name] for name in names})
-    rows, prompt = taught(state, control, separator, options["seed"]), load_prompt(options["prompt"], "solve")
+    prompt = load_prompt(options["prompt"], "solve")
     if options["planned"]:
-        for line in plan_lines(rows, state, prompt, base, tuning, options):
+        for line in plan_lines(state, control, separator, prompt, base, tuning, options):
             click.echo(line)
         return
+    rows = taught(state, control, separator, options["seed"])
     if out is None:
         raise InputError("there is no folder for the tuned model", where="--out", remedy="name a new one, or --plan")
     if out.exists() and any(out.iterdir()):
@@ -235,15 +259,27 @@ def tune(folder: Path, base: str, out: Path | None, control: Control | None, sep
     click.echo(f"next: zelo reasoning sample EVALUATION --model local:{out} --prompt {options['prompt']}, then grade --baseline")
 
 
-def plan_lines(rows: Any, state: Folder, prompt: Any, base: str, tuning: Any, options: dict[str, Any]) -> list[str]:
-    """Return what a tuning will take on a GPU. Tokens are estimated, bytes / 2.5: no more than the base's config.json is needed."""
+def plan_lines(
+    state: Folder, control: Control | None, separator: str, prompt: Prompt, base: str, tuning: Tuning, options: dict[str, Any]
+) -> list[str]:
+    """Return what a tuning will take on a GPU. Tokens are estimated, bytes / 2.5: no more than the base's config.json is needed.
+
+    What is not there yet, a selection or the base's folder, is as the recipe says.
+    """
     from zelo.reasoning import tune_plan
     from zelo.reasoning.in_context import tokens_of
+    from zelo.reasoning.tune_recipes import load_recipe
     from zelo.rerankers.scorer import GPU_TOKENS
 
-    folder, problems = tune_plan.folder_of(base), state.problems()
-    lengths = [tokens_of(problems[t.problem_id].prompt + prompt.system + prompt.user + t.reasoning) for t in rows]
-    budget = tuning.token_budget or GPU_TOKENS
-    found = tune_plan.plan(tune_plan.shape_of(folder), lengths, tuning, peak=options["peak"], budget=budget)
-    about = f"{len(rows)} traces, at most {max(lengths):,} tokens each (bytes / 2.5), {tuning.epochs} passes"
+    recipe = load_recipe(options["recipe"]) if options["recipe"] else None
+    known = recipe is not None and recipe.config and base == recipe.options.get("base") and not Path(base).expanduser().is_dir()
+    shape = tune_plan.shape_from(recipe.config, base) if recipe and known else tune_plan.shape_of(tune_plan.folder_of(base))
+    if recipe and recipe.traces and not state.has_selected():
+        lengths, whose = [recipe.tokens] * recipe.traces, "the recipe's, since nothing is selected"
+    else:
+        problems, whose = state.problems(), "bytes / 2.5"
+        rows = taught(state, control, separator, options["seed"])
+        lengths = [tokens_of(problems[t.problem_id].prompt + prompt.system + prompt.user + t.reasoning) for t in rows]
+    found = tune_plan.plan(shape, lengths, tuning, peak=options["peak"], budget=tuning.token_budget or GPU_TOKENS)
+    about = f"{len(lengths)} traces, at most {max(lengths):,} tokens each ({whose}), {tuning.epochs} passes"
     return [about, *found.lines(options["dollars_per_hour"])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -29,6 +31,38 @@ def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 
         raise InputError(f"level must be in (0, 1), got {level}")
     means = [sample[rng.integers(sample.size, size=(rows, sample.size))].mean(axis=1) for rows in _chunks(resamples, sample.size)]
     low, high = np.quantile(np.concatenate(means), [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
+def stratified_bootstrap_interval(
+    strata: Sequence[ArrayLike], weights: ArrayLike | None = None, level: float = 0.95, resamples: int = 10_000, *, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a weighted mean of means, as of a mean over collections.
+
+    Queries are resampled with replacement within each stratum; the strata stay as they are. So the interval is about other queries of
+    these collections, not about other collections.
+
+    Args:
+        strata: one value per query of each stratum, [s] lists, none empty.
+        weights: of the strata's means [s], >= 0; default: equal. They are scaled to sum to 1.
+        level: share of the resampled means inside, in (0, 1).
+        resamples: >= 1.
+        rng: source of randomness.
+
+    Raises:
+        InputError: an empty stratum, values that are not finite, or a weight, level or number of resamples out of range.
+    """
+    samples = [_finite(values, "values") for values in strata]
+    shares = np.ones(len(samples)) if weights is None else _finite(weights, "weights")
+    if not samples or shares.size != len(samples) or (shares < 0).any() or not shares.sum() > 0:
+        raise InputError("every stratum needs a weight >= 0, and one of them more than 0")
+    if not 0.0 < level < 1.0:
+        raise InputError(f"level must be in (0, 1), got {level}")
+    total = np.zeros(resamples)
+    for sample, share in zip(samples, shares / shares.sum(), strict=True):
+        means = [sample[rng.integers(sample.size, size=(rows, sample.size))].mean(axis=1) for rows in _chunks(resamples, sample.size)]
+        total += share * np.concatenate(means)
+    low, high = np.quantile(total, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)
 
 

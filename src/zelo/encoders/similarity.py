@@ -207,6 +207,35 @@ class DenseSimilarity:
         return (vectors @ self._bank.pooled(query)).astype(np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class VectorMap:
+    """A bilinear form on pooled vectors, which was learned: (query - its center)' weights (document - its center).
+
+    Attributes:
+        weights: float32 [dim, dim], queries by documents.
+        query_center: float32 [dim].
+        document_center: float32 [dim].
+    """
+
+    weights: NDArray[np.float32]
+    query_center: NDArray[np.float32]
+    document_center: NDArray[np.float32]
+
+
+class MappedSimilarity:
+    """What a learned map says of the pooled vectors of query and text: any number, 0 where it has nothing to say."""
+
+    def __init__(self, bank: VectorBank, learned: VectorMap) -> None:
+        """Use the bank's vectors and the map, which belongs to the bank's encoder."""
+        self._bank, self._map = bank, learned
+
+    def score(self, query: str, texts: Sequence[str]) -> FloatArray:
+        """Return the values of the form."""
+        self._bank.prepare([query, *texts], tokens=False)
+        vectors = np.stack([self._bank.pooled(text) for text in texts]) - self._map.document_center
+        return (vectors @ ((self._bank.pooled(query) - self._map.query_center) @ self._map.weights)).astype(np.float64)
+
+
 class LateInteraction:
     """Sum over the query's tokens of the best cosine with any token of the text (ColBERT's max-sim), rare tokens weighing more.
 

@@ -1,11 +1,13 @@
 """Several documents ordered in one call, and what an order says about pairs.
 
 One call about k documents reads each of them once, where k (k - 1) / 2 comparisons read each of them k - 1 times; its pairs are
-not independent, though, and position counts more. It is a tool for Python: recipes have judges of pairs only.
+not independent, though, and position counts more. It is a tool for Python and a rival in the table of `zelo evaluate --system
+listwise:MODEL`; recipes have judges of pairs only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -67,6 +69,15 @@ class ListwiseJudge:
         self.prompt_id = f"{self._prompter.prompt.id} {self._prompter.digest}"
         self._most_output = max_output_tokens
         self.output: Output = "schema"
+
+    def estimate(self, query: str, texts: Sequence[str]) -> tuple[int, int]:
+        """Return the tokens that a call reads, at bytes / 2.5, which is a bound for most texts, and the most that it writes."""
+        messages, _ = self._prompter.write_list(query, list(texts), self.output)
+        return math.ceil(sum(len(text.encode("utf-8")) + 16 for _, text in messages) / 2.5), self._most_output
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._model.close()
 
     async def rank(self, query: str, texts: Sequence[str]) -> Ranking:
         """Ask once for the order of 2 to 20 documents, shown as they are given.

@@ -1,27 +1,21 @@
-"""Prompts as files: TOML with the texts that a language model is asked with. `prompts/` has those that come with zelo.
+"""Prompts of judges: TOML with the texts that a language model is asked with. `prompts/` has those that come with zelo.
 
 A prompt's id holds a hash of its texts, so that a changed prompt never reuses answers to the old one.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from zelo.errors import InputError
+from zelo.judges.prompt_reading import Shelf, digest_of, placeholders, table_of, text_of
 
 Kind = Literal["score", "label", "order"]
 Format = Literal["json", "text"]
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _ALLOWED: Mapping[str, frozenset[str]] = {
     "system": frozenset({"criterion", "context"}),
     "question": frozenset({"query", "mark"}),
@@ -62,20 +56,7 @@ class Prompt:
     def digest(self) -> str:
         """A hash of all its texts, 8 hexadecimal digits."""
         parts = [self.answer, self.system, self.question, self.documents, *(f"{k}={self.formats[k]}" for k in sorted(self.formats))]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
-
-
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """Put values in the place of {names}, in one pass: braces within a value stay as they are."""
-    parts = list(_split(template))
-    parts[1::2] = [values.get(name, f"{{{name}}}") for name in parts[1::2]]
-    return "".join(parts)
-
-
-@lru_cache(maxsize=64)
-def _split(template: str) -> tuple[str, ...]:
-    """Texts and, between them, names."""
-    return tuple(_PLACEHOLDER.split(template))
+        return digest_of(parts)
 
 
 def load_prompt(name_or_path: str, folder: Path | None = None) -> Prompt:
@@ -84,20 +65,10 @@ def load_prompt(name_or_path: str, folder: Path | None = None) -> Prompt:
     Raises:
         InputError: no such prompt, not TOML, a key or placeholder that does not belong, or one that is missing.
     """
-    if name_or_path in prompt_names():
-        return _packaged(name_or_path)
-    path = (folder or Path()) / name_or_path
-    if not name_or_path.endswith(".toml") or not path.is_file():
-        near = difflib.get_close_matches(name_or_path, prompt_names(), n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]!r}?" if near else f"give a TOML file or one of: {', '.join(prompt_names())}"
-        raise InputError(f"no prompt {name_or_path!r}", remedy=remedy)
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", where=str(path)) from error
-    prompt = _parse(text, str(path))
-    if prompt.across and prompt.across not in prompt_names():
-        load_prompt(prompt.across, path.parent)  # a fault in it should not wait for the first question across queries
+    prompt = _SHELF.load(name_or_path, folder)
+    if name_or_path not in prompt_names() and prompt.across and prompt.across not in prompt_names():
+        # A fault in it should not wait for the first question across queries.
+        load_prompt(prompt.across, ((folder or Path()) / name_or_path).parent)
     return prompt
 
 
@@ -109,50 +80,28 @@ def load_across(name_or_path: str, prompt: Prompt) -> Prompt | None:
     return load_prompt(prompt.across, folder)
 
 
-@cache
 def prompt_names() -> tuple[str, ...]:
     """Return the names of the prompts that come with zelo."""
-    files = (resources.files("zelo") / "judges" / "prompts").iterdir()
-    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
-
-
-@cache
-def _packaged(name: str) -> Prompt:
-    return _parse((resources.files("zelo") / "judges" / "prompts" / f"{name}.toml").read_text("utf-8"), f"{name}.toml")
+    return _SHELF.names
 
 
 def _parse(text: str, where: str) -> Prompt:
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not TOML ({error})", where=where) from error
-    for key in data:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.4)
-            remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_KEYS)}"
-            raise InputError(f"unknown key {key!r}", where=where, remedy=remedy)
+    data = table_of(text, where, _KEYS)
     said = data.get("answer")
     if said not in get_args(Kind):
         raise InputError(f"answer = {said!r}", where=where, remedy=f"use one of: {', '.join(get_args(Kind))}")
     answer: Kind = cast(Kind, said)
     formats = _formats(data.get("formats"), answer, where)
-    texts = {key: _text(data, key, where) for key in ("id", "across", "system", "question", "documents")}
+    texts = {key: text_of(data, key, where) for key in ("id", "across", "system", "question", "documents")}
     for key in ("id", "system", "documents"):
         if not texts[key].strip():
             raise InputError(f"{key} is empty", where=where)
     for key, value in [*texts.items(), *(("formats", value) for value in formats.values())]:
         _check_placeholders(key, value, where)
-    missing = _NEEDED[answer] - set(_PLACEHOLDER.findall(texts["question"] + texts["documents"]))
+    missing = _NEEDED[answer] - set(placeholders(texts["question"] + texts["documents"]))
     if missing:
         raise InputError(f"question and documents lack {{{sorted(missing)[0]}}}", where=where, remedy="put it where its text belongs")
     return Prompt(answer=answer, formats=formats, **texts)
-
-
-def _text(data: Mapping[str, Any], key: str, where: str) -> str:
-    value = data.get(key, "")
-    if not isinstance(value, str):
-        raise InputError(f"{key} is not a text", where=where)
-    return value.strip("\n")
 
 
 def _formats(value: Any, answer: Kind, where: str) -> dict[Format, str]:
@@ -163,7 +112,10 @@ def _formats(value: Any, answer: Kind, where: str) -> dict[Format, str]:
 
 
 def _check_placeholders(key: str, text: str, where: str) -> None:
-    for name in _PLACEHOLDER.findall(text):
+    for name in placeholders(text):
         if name not in _ALLOWED.get(key, frozenset()):
             allowed = ", ".join(f"{{{n}}}" for n in sorted(_ALLOWED.get(key, ())))
             raise InputError(f"{{{name}}} has no meaning in {key}", where=where, remedy=f"use: {allowed}" if allowed else "leave it out")
+
+
+_SHELF = Shelf("judges/prompts", _parse)

@@ -16,7 +16,8 @@ from functools import lru_cache
 
 from zelo.judges import Comparison, neutralizing
 from zelo.judges.neutralizing import cut, cut_fairly, neutralize
-from zelo.judges.prompt_files import Prompt, fill
+from zelo.judges.prompt_files import Prompt
+from zelo.judges.prompt_reading import fill
 from zelo.judges.remembering import remembered
 from zelo.language_models.protocol import Output, Role
 

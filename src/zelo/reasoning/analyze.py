@@ -16,10 +16,10 @@ from zelo.core.diversity import effective_number, entropy, mean_distance
 from zelo.core.transitions import jensen_shannon, matrix_correlation
 from zelo.errors import InputError
 from zelo.reasoning.behavior import BEHAVIORS, Profile, profile, steps_of
-from zelo.reasoning.difficulty import TIERS, Difficulty, difficulties
+from zelo.reasoning.difficulty import Difficulty, counts_of, difficulties, tiers_line
 from zelo.reasoning.folder import Folder
 from zelo.reasoning.hygiene import Overlap, all_leaks, contaminated
-from zelo.reasoning.importing import pass_rates_of
+from zelo.reasoning.rates import RatesSummary, imported_rates, rates_of, summary
 from zelo.reasoning.vectors import Kind, text_vectors
 from zelo.types import Problem, Trace
 
@@ -65,6 +65,38 @@ class Lengths:
 
 
 @dataclass(frozen=True)
+class Overview:
+    """What is known of a folder's problems, whoever wrote about them.
+
+    Attributes:
+        problems: how many.
+        tasks: task -> problems.
+        tiers: tier -> problems.
+        bases: what the tiers are from -> problems.
+        certain: problems whose whole interval lies in their tier.
+        questions: how different they are.
+        rates: what imported rates say, None where there are none.
+    """
+
+    problems: int
+    tasks: Mapping[str, int]
+    tiers: Mapping[str, int]
+    bases: Mapping[str, int]
+    certain: int
+    questions: Diversity
+    rates: RatesSummary | None
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        tasks = ", ".join(f"{count:,} of {task}" for task, count in self.tasks.items())
+        found = [self.rates.line()] if self.rates is not None else []
+        if not self.problems:
+            return found
+        difficulty = f"  difficulty   {tiers_line(self.tiers, self.bases, self.certain)}"
+        return [f"problems: {tasks}", difficulty, f"  questions    {different(self.questions)}", *found]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What is known of some traces.
 
@@ -74,6 +106,7 @@ class Analysis:
         problems: how many they are about.
         right: share of the verified ones that is right, NaN where none is verified.
         tiers: tier -> problems.
+        bases: what the tiers are from -> problems.
         certain: problems whose whole interval lies in their tier.
         mean_difficulty: of the problems where it is known, else NaN.
         problem_diversity: of the questions.
@@ -90,6 +123,7 @@ class Analysis:
     problems: int
     right: float
     tiers: Mapping[str, int]
+    bases: Mapping[str, int]
     certain: int
     mean_difficulty: float
     problem_diversity: Diversity
@@ -138,8 +172,7 @@ def analyze(
         len(traces),
         len(about),
         float(np.mean(marks)) if marks else float("nan"),
-        {tier: count for tier in TIERS if (count := sum(d.tier == tier for d in known))},
-        sum(d.certain for d in known),
+        *counts_of(known),
         float(np.mean(values)) if values else float("nan"),
         diversity([p.prompt for p in about], [p.subject for p in about], vectors),
         diversity(texts, [problems[t.problem_id].subject for t in traces], vectors),
@@ -185,7 +218,15 @@ def difficulties_of(folder: Folder, problems: Mapping[str, Problem], reference: 
         tried = [t for t in tried if t.source == reference]
         if not tried:
             raise InputError(f"no traces of {reference!r} in stage 1", where=str(folder.root), remedy="name a source that is there")
-    return difficulties(problems.values(), tried, pass_rates_of(folder))
+    return difficulties(problems.values(), tried, rates_of(problems, imported_rates(folder)))
+
+
+def overview(folder: Folder, reference: str | None = None, vectors: Kind = "words") -> Overview:
+    """Return what is known of a folder's problems; arguments and errors as of `of_folder`."""
+    problems = folder.problems() if folder.has_problems() else {}
+    known = list(difficulties_of(folder, problems, reference).values())
+    questions = diversity([p.prompt for p in problems.values()], [p.subject for p in problems.values()], vectors)
+    return Overview(len(problems), Counter(p.task for p in problems.values()), *counts_of(known), questions, summary(folder))
 
 
 def diversity(texts: Sequence[str], subjects: Sequence[str], vectors: Kind = "words") -> Diversity:
@@ -220,10 +261,16 @@ def compare(profile: Profile, reference: Profile) -> tuple[float, float]:
     """Return how far the shares of behaviors are from a reference's (bits), and how well the transitions agree (correlation)."""
     if not profile.steps or not reference.steps:
         return float("nan"), float("nan")
-    return jensen_shannon(profile.shares, reference.shares), matrix_correlation(profile.transitions, reference.transitions)
+    return jensen_shannon(profile.shares, reference.shares), matrix_correlation(profile.smoothed, reference.smoothed)
 
 
-def as_json(analysis: Analysis) -> dict[str, Any]:
+def different(d: Diversity) -> str:
+    """Return how different things are for people."""
+    subjects = f", {d.subjects} subjects (entropy {d.subject_entropy:.2f} of {np.log(max(1, d.subjects)):.2f})" if d.subjects else ""
+    return f"worth {d.effective:,.1f} entirely different ones of {d.count:,}; mean distance {d.distance:.2f}{subjects}"
+
+
+def as_json(analysis: Analysis | Overview) -> dict[str, Any]:
     """Return an analysis as values for JSON; what is not known is null."""
 
     def plain(value: Any) -> Any:
@@ -244,18 +291,13 @@ def analysis_lines(analysis: Analysis) -> list[str]:
     def three(values: tuple[float, float, float], digits: int = 0) -> str:
         return "not known" if values[1] != values[1] else " / ".join(f"{v:,.{digits}f}" for v in values)
 
-    def different(d: Diversity) -> str:
-        subjects = f", {d.subjects} subjects (entropy {d.subject_entropy:.2f} of {np.log(max(1, d.subjects)):.2f})" if d.subjects else ""
-        return f"worth {d.effective:,.1f} entirely different ones of {d.count:,}; mean distance {d.distance:.2f}{subjects}"
-
-    tiers = ", ".join(f"{count:,} {tier}" for tier, count in a.tiers.items()) or "not known"
     hard = f"; mean {a.mean_difficulty:.2f}" if a.mean_difficulty == a.mean_difficulty else ""
     shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(BEHAVIORS, a.behaviors.shares.tolist(), strict=True))
     marks = ", ".join(f"{name} {value:.1f}" for name, value in a.behaviors.marks.items())
     lines = [
         f"{a.name}: {a.traces:,} traces of {a.problems:,} problems"
         + (f", {a.right:.1%} right" if a.right == a.right else ", not verified"),
-        f"  difficulty   {tiers}{hard}; {a.certain:,} with their whole interval in the tier",
+        f"  difficulty   {tiers_line(a.tiers, a.bases, a.certain)}{hard}",
         f"  questions    {different(a.problem_diversity)}",
         f"  traces       {different(a.trace_diversity)}",
         f"  length       words {three(a.lengths.words)}; tokens {three(a.lengths.tokens)}; steps {three(a.lengths.steps)} (quartiles)",

@@ -88,15 +88,22 @@ class Profile:
         traces: how many.
         steps: how many in all.
         shares: of each behavior [4], in the order of `BEHAVIORS`.
-        transitions: P [4, 4], row = from; half a count is added everywhere.
+        counts: how often each follows each other one [4, 4], row = from.
+        transitions: the shares of each row of `counts`, as measured; NaN where nothing follows.
         marks: marks of reflecting, exploring and verifying steps per 1,000 words.
     """
 
     traces: int
     steps: int
     shares: FloatArray
+    counts: FloatArray
     transitions: FloatArray
     marks: dict[str, float]
+
+    @property
+    def smoothed(self) -> FloatArray:
+        """The transitions with half a count added everywhere: to compare, and to walk on."""
+        return transition_matrix(self.counts)
 
 
 def profile(texts: Iterable[str]) -> Profile:
@@ -107,10 +114,14 @@ def profile(texts: Iterable[str]) -> Profile:
     words = sum(len(text.split()) for text in texts)
     marks: dict[str, float] = {name: 1000 * sum(len(pattern.findall(text)) for text in texts) / max(1, words) for name, pattern in _WORDS}
     shares = counts / max(1.0, counts.sum())
-    return Profile(len(texts), int(counts.sum()), shares, transition_matrix(transition_counts(paths, len(BEHAVIORS))), marks)
+    follows = transition_counts(paths, len(BEHAVIORS))
+    total = follows.sum(1, keepdims=True)
+    transitions = np.divide(follows, total, out=np.full(follows.shape, np.nan), where=total > 0)
+    return Profile(len(texts), int(counts.sum()), shares, follows, transitions, marks)
 
 
 def table_lines(matrix: FloatArray, names: Sequence[str] = BEHAVIORS) -> list[str]:
-    """Return a transition matrix as lines of text."""
+    """Return a transition matrix as lines of text; a row of NaN, of what nothing follows, as dashes."""
     head = " " * 10 + "".join(f"{name:>9}" for name in names)
-    return [head, *(f"  {name:<8}" + "".join(f"{value:9.2f}" for value in row) for name, row in zip(names, matrix.tolist(), strict=True))]
+    rows = [[f"{value:9.2f}" if value == value else f"{'-':>9}" for value in row] for row in matrix.tolist()]
+    return [head, *(f"  {name:<8}" + "".join(row) for name, row in zip(names, rows, strict=True))]

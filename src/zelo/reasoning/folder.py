@@ -4,6 +4,7 @@
     evaluation.jsonl    problems that must not be taught (only compared with)
     stage1.jsonl        traces as they came; stage2.jsonl ... after each edit
     selected.jsonl      the few that were chosen to teach
+    pass_rates.json     imported pass rates of a reference model
     journal.sqlite      every attempt of every model, as for judges; what is in there is not asked again
 
 A file that exists is complete: it is written under another name and renamed.
@@ -52,6 +53,28 @@ class Folder:
                 (root / "problems.jsonl").touch()
         return cls(root)
 
+    @classmethod
+    @contextmanager
+    def filled(cls, root: Path) -> Iterator[Folder]:
+        """Make the folder if it is not there, and hold it; if the block fails and left nothing in it, it is as it was before.
+
+        Raises:
+            WorkspaceError: as `create` and `locked`.
+        """
+        there, problems = root.is_dir(), root / "problems.jsonl"
+        begun = problems.exists()
+        found = cls.create(root)
+        try:
+            with found.locked():
+                yield found
+        except BaseException:
+            if not begun and not problems.stat().st_size and not {p.name for p in root.iterdir()} - {"problems.jsonl", ".lock"}:
+                problems.unlink()
+                if not there:
+                    (root / ".lock").unlink(missing_ok=True)
+                    root.rmdir()
+            raise
+
     @property
     def journal(self) -> Path:
         """Path of the journal."""
@@ -94,7 +117,7 @@ class Folder:
             if (old.prompt, old.answer) != (problem.prompt, problem.answer):
                 remedy = "rename it, or use another folder"
                 raise InputError(f"another problem has the id {problem.problem_id!r}", where=str(path), remedy=remedy)
-        self._write(path, lambda target: write_problems(target, known.values()))
+        self.write(path, lambda target: write_problems(target, known.values()))
         return len(known) - before
 
     def stages(self) -> list[int]:
@@ -130,7 +153,7 @@ class Folder:
     def write_traces(self, stage: int, traces: Iterable[Trace]) -> int:
         """Write all traces of a stage; returns how many."""
         rows = list(traces)
-        self._write(self.root / f"stage{stage}.jsonl", lambda target: write_traces(target, rows))
+        self.write(self.root / f"stage{stage}.jsonl", lambda target: write_traces(target, rows))
         return len(rows)
 
     def merge_traces(self, stage: int, traces: Iterable[Trace]) -> int:
@@ -139,6 +162,10 @@ class Folder:
         kept.update((t.key, t) for t in traces)
         order = {name: n for n, name in enumerate(self.problems())}
         return self.write_traces(stage, sorted(kept.values(), key=lambda t: (order.get(t.problem_id, len(order)), t.source, t.sample)))
+
+    def has_selected(self) -> bool:
+        """Whether traces were chosen already."""
+        return (self.root / "selected.jsonl").is_file()
 
     def selected(self) -> list[Trace]:
         """Return the traces that were chosen.
@@ -154,9 +181,10 @@ class Folder:
     def write_selected(self, traces: Iterable[Trace]) -> None:
         """Write the traces that are chosen."""
         rows = list(traces)
-        self._write(self.root / "selected.jsonl", lambda target: write_traces(target, rows))
+        self.write(self.root / "selected.jsonl", lambda target: write_traces(target, rows))
 
-    def _write(self, path: Path, write: Callable[[Path], int]) -> None:
+    def write(self, path: Path, write: Callable[[Path], int]) -> None:
+        """Have a file of the folder written under another name and put into its place; `write` takes the path to write to."""
         partial = path.with_name(f".{path.name}.partial")
         with writable(self.root):
             try:

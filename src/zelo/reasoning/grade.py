@@ -6,56 +6,19 @@ about others. A trace without an answer is wrong; one that is missing altogether
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zelo.core import probabilities
 from zelo.core.comparison_graph import rng_for
 from zelo.core.pass_rates import majority, pass_at_k
 from zelo.core.significance import bootstrap_interval, paired_randomization_test
 from zelo.errors import InputError
+from zelo.reasoning.preferences import RESAMPLES, Judging, grade_judging
 from zelo.reasoning.traces import by_problem
 from zelo.reasoning.verify import answer_classes
 from zelo.types import Problem, Trace
-
-FloatArray = NDArray[np.float64]
-RESAMPLES = 2000
-FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Judging:
-    """What is known of a source as a judge, over pairs.
-
-    Attributes:
-        pairs: with an answer that is known.
-        accuracy: share of pairs where the mean of all traces in all orders prefers the better one; an even mean counts 1/2. Pairs that
-            are ties count as right if the mean is even.
-        interval: 95 % of the accuracy, pairs resampled.
-        consistency: of pairs shown in both orders, the share where both orders prefer the same text, None where none was.
-        first_share: mean preference for the text shown first, in [0, 1]; 1/2 is no order effect.
-        temperature: that makes the probabilities fit best; above 1 = too sure.
-        log_loss: nats, at temperature 1.
-        calibrated_log_loss: nats, each fold of pairs at the temperature of the others.
-        brier: of the probabilities as they are.
-        calibration_error: expected, ten bins.
-    """
-
-    pairs: int
-    accuracy: float
-    interval: tuple[float, float]
-    consistency: float | None
-    first_share: float
-    temperature: float
-    log_loss: float
-    calibrated_log_loss: float
-    brier: float
-    calibration_error: float
 
 
 @dataclass(frozen=True)
@@ -199,63 +162,3 @@ def compare(source: str, baseline: str, traces: Mapping[str, Sequence[Trace]], p
 def _sizes(traces: Sequence[Trace]) -> list[int]:
     known = all(t.tokens for t in traces)
     return [t.tokens if known else len(t.reasoning.split()) for t in traces]
-
-
-def votes_for_first(traces: Sequence[Trace]) -> tuple[float, int]:
-    """Return the votes for the text shown first (A 1, tie 1/2, B 0) and how many traces vote at all."""
-    values = [{"A": 1.0, "tie": 0.5, "B": 0.0}[t.answer] for t in traces if t.answer in ("A", "B", "tie")]
-    return sum(values), len(values)
-
-
-def grade_judging(grouped: Mapping[str, Sequence[Trace]], problems: Mapping[str, Problem]) -> Judging | None:
-    """Grade traces about pairs; None where no trace votes.
-
-    Args:
-        grouped: problem -> its traces.
-        problems: by id, of judging.
-    """
-    names = sorted((name for name in grouped), key=lambda name: (problems[name].group_id, problems[name].swapped))
-    wins, trials, wanted, groups, agree, leads = [], [], [], [], [], []
-    for group, members in groupby(names, key=lambda name: problems[name].group_id):
-        won, asked, sides = 0.0, 0, []
-        for name in members:
-            first, count = votes_for_first(grouped[name])
-            if not count:
-                continue
-            swapped = problems[name].swapped
-            won, asked = won + (count - first if swapped else first), asked + count
-            leads.append(first / count)
-            sides.append(np.sign((count - first if swapped else first) / count - 0.5))
-            outcome = {"A": 1.0, "tie": 0.5, "B": 0.0}[problems[name].answer]
-            outcome = 1 - outcome if swapped else outcome
-        if asked:
-            wins.append(won)
-            trials.append(asked)
-            wanted.append(outcome)
-            groups.append(group)
-            agree += [float(sides[0] == sides[1])] if len(sides) == 2 else []
-    if not groups:
-        return None
-    return _judging(np.array(wins), np.array(trials), np.array(wanted), groups, agree, leads)
-
-
-def _judging(
-    wins: FloatArray, trials: NDArray[np.int64], wanted: FloatArray, groups: Sequence[str], agree: Sequence[float], leads: Sequence[float]
-) -> Judging:
-    side, goal = np.sign(wins / trials - 0.5), np.sign(wanted - 0.5)
-    right = np.where(side == goal, 1.0, np.where((side == 0) & (goal != 0), 0.5, 0.0))
-    p = probabilities.smoothed(wins, trials)
-    odds = probabilities.log_odds(p)
-    folds = np.array([hashlib.sha256(group.encode()).digest()[0] % FOLDS for group in groups])
-    return Judging(
-        len(groups),
-        float(right.mean()),
-        bootstrap_interval(right, resamples=RESAMPLES, rng=rng_for(0, "pairs", "grade")),
-        float(np.mean(agree)) if agree else None,
-        float(np.mean(leads)),
-        probabilities.fitted_temperature(odds, wanted),
-        probabilities.log_loss(odds, wanted),
-        probabilities.held_out_log_loss(odds, wanted, folds),
-        probabilities.brier(p, wanted),
-        probabilities.calibration_error(p, wanted),
-    )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from zelo.errors import InputError
 from zelo.reasoning.folder import Folder
-from zelo.reasoning.problems import Row, read_pass_rates, read_problems, read_rows, read_solution_pairs, solutions_of
+from zelo.reasoning.problems import Row, read_problems, read_rows, read_solution_pairs, solutions_of
+from zelo.reasoning.rates import merge_rates, rates_of, read_pass_rates
 from zelo.reasoning.traces import TEXTS, import_traces, is_own, read_traces
 from zelo.reasoning.verify import verify
 from zelo.reasoning.workspace_pairs import Answers, workspace_problems
 from zelo.types import Problem, Trace
 
 Kind = Literal["auto", "problems", "traces", "pairs", "evaluation", "rates"]
-RATES = "pass_rates.json"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,14 @@ def kind_of(row: Row) -> Kind:
 
 
 def import_into(
-    folder: Folder, path: Path, kind: Kind = "auto", *, source: str = "", answers: Answers = "qrels", both_orders: bool = True
+    folder: Folder,
+    path: Path,
+    kind: Kind = "auto",
+    *,
+    source: str = "",
+    answers: Answers = "qrels",
+    both_orders: bool = True,
+    per_rate: int = 1,
 ) -> Imported:
     """Import a file or a workspace.
 
@@ -48,6 +54,7 @@ def import_into(
         source: who wrote traces whose rows do not say it; "" = the file's name.
         answers: of a workspace's pairs.
         both_orders: make two problems of each pair.
+        per_rate: answers behind each pass rate.
 
     Raises:
         InputError: the file cannot be read, a row is faulty, or a workspace is to be traces or rates.
@@ -56,10 +63,10 @@ def import_into(
     if path.is_dir():
         return _workspace(folder, path, kind, answers, both_orders=both_orders)
     if kind == "rates":
-        found_rates = read_pass_rates(path)
-        shutil.copyfile(path, folder.root / RATES)
-        known = sum(name in found_rates for name in folder.problems()) if folder.has_problems() else 0
-        return Imported(0, 0, f"pass rates of {len(found_rates):,} problems, {known:,} of them here")
+        rates = read_pass_rates(path, per_rate)
+        new, total = merge_rates(folder, rates)
+        known = len(rates_of(folder.problems(), rates)) if folder.has_problems() else 0
+        return Imported(0, 0, f"pass rates of {len(rates):,} problems, {known:,} of them here; {new:,} are new, {total:,} in all")
     if kind == "pairs":
         return Imported(folder.add_problems(read_solution_pairs(path, both_orders=both_orders)), 0)
     if kind == "auto":
@@ -92,18 +99,12 @@ def _traces(folder: Folder, path: Path, source: str) -> Imported:
         traces: list[Trace] = read_traces(path)
     else:
         problems, traces = import_traces(path, source, list(folder.problems().values()) if folder.has_problems() else ())
+    known = folder.problems() if folder.has_problems() else {}
+    marked = list(verify(traces, {p.problem_id: p for p in problems} | known))
     new = folder.add_problems(problems) if problems else 0
-    known = folder.problems()
-    marked = list(verify(traces, known))
     pairs = [(old, now) for old, now in zip(traces, marked, strict=True) if old.correct is not None and now.correct is not None]
     other = sum(old.correct != now.correct for old, now in pairs)
     for stage in sorted({t.stage for t in marked}):
         folder.merge_traces(stage, (t for t in marked if t.stage == stage))
     remark = f"{other:,} of {len(pairs):,} marks of the file differ from the verifier's, which count" if other else ""
     return Imported(new, len(marked), remark)
-
-
-def pass_rates_of(folder: Folder) -> dict[str, tuple[float, int]]:
-    """Return the pass rates that were imported, problem -> (rate, answers behind it); none where there are none."""
-    path = folder.root / RATES
-    return read_pass_rates(path) if path.is_file() else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from zelo.errors import InputError
-from zelo.judges.prompt_files import fill
+from zelo.judges.prompt_reading import fill
 from zelo.reasoning.prompt_files import Prompt
 from zelo.types import Problem, Trace
 

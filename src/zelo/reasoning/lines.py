@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+from zelo.core.probabilities import RANGE
 from zelo.reasoning.grade import Difference, Grade
+from zelo.reasoning.preferences import Judging
 
 LEVEL = 0.05
 """Of the paired test. With few problems the bootstrap's interval is too narrow: six of six gained is p = .03, five of five .06."""
@@ -35,26 +38,43 @@ def grade_lines(grades: Sequence[Grade]) -> Iterator[str]:
     for g in ordered:
         if g.missing:
             yield f"{g.source}: {g.missing:,} problems have no trace; they are not in its figures"
-    judging = [(g.source, g.judging) for g in ordered if g.judging is not None]
-    if judging:
-        yield ""
-        lines = [("as a judge", "pairs", "accuracy", "95 %", "consistent", "first", "log loss", "calibrated", "T", "ECE")]
-        for source, j in judging:
-            lines.append(
-                (
-                    source,
-                    f"{j.pairs:,}",
-                    f"{j.accuracy:.3f}",
-                    f"{j.interval[0]:.3f}-{j.interval[1]:.3f}",
-                    "-" if j.consistency is None else f"{j.consistency:.1%}",
-                    f"{j.first_share:.3f}",
-                    f"{j.log_loss:.3f}",
-                    f"{j.calibrated_log_loss:.3f}",
-                    f"{j.temperature:.2f}",
-                    f"{j.calibration_error:.3f}",
-                )
+    yield from _judging_lines([(g.source, g.judging) for g in ordered if g.judging is not None])
+
+
+def _judging_lines(judging: Sequence[tuple[str, Judging]]) -> Iterator[str]:
+    if not judging:
+        return
+    yield ""
+    rows = [("as a judge", "pairs", "accuracy", "95 %", "consistent", "first", "log loss*", "calibrated*", "T", "ECE")]
+    for source, j in judging:
+        rows.append(
+            (
+                source,
+                f"{j.pairs:,}",
+                f"{j.accuracy:.3f}",
+                f"{j.interval[0]:.3f}-{j.interval[1]:.3f}",
+                "-" if j.consistency is None else f"{j.consistency:.1%}",
+                f"{j.first_share:.3f}",
+                f"{j.log_loss:.3f}",
+                f"{j.calibrated_log_loss:.3f}",
+                _temperature(j.temperature),
+                f"{j.calibration_error:.3f}",
             )
-        yield from table(lines)
+        )
+    yield from table(rows)
+    yield "* of (votes + 1/2) / (n + 1): the log loss of votes that are unanimous and wrong would be infinite"
+    for source, j in judging:
+        if j.unjudged:
+            why = "no vote in an order in which they were asked"
+            yield f"{source}: {j.unjudged:,} of {j.pairs + j.unjudged:,} pairs have no preference, for {why}; they are not in here"
+        if j.one_order:
+            yield f"{source}: {j.one_order:,} pairs were asked about in one order only, so what place adds does not cancel in them"
+
+
+def _temperature(value: float) -> str:
+    """A temperature; at the ends of what is looked at it is no estimate."""
+    low, high = (math.exp(x) for x in RANGE)
+    return "< 0.02" if value < 1.01 * low else "> 400" if value > 0.99 * high else f"{value:.2f}"
 
 
 def difference_line(found: Difference) -> str:

@@ -6,8 +6,9 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zelo.reasoning.analyze import Analysis, analysis_lines
+from zelo.reasoning.analyze import Analysis, Overview, analysis_lines
 from zelo.reasoning.behavior import BEHAVIORS
+from zelo.reasoning.rates import BINS
 from zelo.workspace import writable
 
 _STYLE = """
@@ -19,14 +20,21 @@ td.bar { width: 24rem } td.bar div { background: #3d7ea6; height: 1rem; min-widt
 """
 
 
-def write_page(path: Path, analyses: Sequence[Analysis]) -> None:
-    """Write the page.
+def write_page(path: Path, analyses: Sequence[Analysis], overview: Overview | None = None) -> None:
+    """Write the page; `overview` comes first.
 
     Raises:
         WorkspaceError: it cannot be written.
     """
     parts = [f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Reasoning traces</title><style>{_STYLE}</style>']
     parts.append("<h1>Reasoning traces</h1><p>Measured properties. None of them is a merit by itself.</p>")
+    if overview is not None:
+        parts += ["<h2>Problems</h2>", f"<pre>{html.escape(chr(10).join(overview.lines()))}</pre>", '<div class="plots">']
+        parts.append(_bars("Problems by difficulty", {name: float(n) for name, n in overview.tiers.items()}, "{:.0f}"))
+        if overview.rates is not None:
+            bins = {f"{i / BINS:g} to {(i + 1) / BINS:g}": float(n) for i, n in enumerate(overview.rates.bins)}
+            parts.append(_bars("Imported pass rates", bins, "{:.0f}"))
+        parts.append("</div>")
     for analysis in analyses:
         lines = html.escape("\n".join(analysis_lines(analysis)))
         parts += [f"<h2>{html.escape(analysis.name)}</h2><pre>{lines}</pre>", '<div class="plots">']
@@ -63,6 +71,7 @@ def _transitions(analysis: Analysis) -> str:
     head = "".join(f"<th>{name}</th>" for name in BEHAVIORS)
     rows = []
     for name, row in zip(BEHAVIORS, analysis.behaviors.transitions.tolist(), strict=True):
-        cells = "".join(f'<td class="cell" style="background:rgba(61,126,166,{value:.2f})">{value:.2f}</td>' for value in row)
+        known = [(f"{value:.2f}", f"{value:.2f}") if value == value else ("0", "&ndash;") for value in row]
+        cells = "".join(f'<td class="cell" style="background:rgba(61,126,166,{shade})">{said}</td>' for shade, said in known)
         rows.append(f"<tr><th>{name}</th>{cells}</tr>")
     return f"<div><h3>What follows what</h3><table><tr><th></th>{head}</tr>{''.join(rows)}</table></div>"

@@ -176,27 +176,3 @@ def read_solution_pairs(path: Path, *, both_orders: bool = False) -> list[Proble
         remedy = 'a row needs a question and solvers\' {"solution": ..., "is_correct": true or false}'
         raise InputError("no question with a right and a wrong solution", where=str(path), remedy=remedy)
     return found
-
-
-def read_pass_rates(path: Path) -> dict[str, tuple[float, int]]:
-    """Read pass rates of a reference model: JSON, problem -> rate or list of rates.
-
-    Returns:
-        problem -> (mean rate, how many rates it is the mean of).
-
-    Raises:
-        InputError: it holds something else.
-    """
-    try:
-        table = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot be read as JSON ({error})", where=str(path), remedy='write {"problem": [0.5, 1.0], ...}') from error
-    found = {}
-    for name, value in table.items() if isinstance(table, dict) else ():
-        rates = value if isinstance(value, list) else [value]
-        if not rates or not all(isinstance(r, int | float) and not isinstance(r, bool) and 0 <= r <= 1 for r in rates):
-            raise InputError(f"the rates of {shown(name)} are not in [0, 1]", where=str(path), remedy="write one rate or a list of them")
-        found[str(name)] = (sum(rates) / len(rates), len(rates))
-    if not found:
-        raise InputError("there are no pass rates", where=str(path), remedy='write {"problem": [0.5, 1.0], ...}')
-    return found

@@ -18,8 +18,8 @@ from zelo.collections.lines import json_line, json_objects, write_lines
 from zelo.core.comparison_graph import hamiltonian_cycles, rng_for
 from zelo.core.paired_comparison import fit_query
 from zelo.errors import InputError
-from zelo.reasoning.grade import votes_for_first
 from zelo.reasoning.pairs import pair_prompt
+from zelo.reasoning.preferences import votes_for_first
 from zelo.reasoning.traces import by_problem
 from zelo.reasoning.verify import verify
 from zelo.types import Problem, Trace

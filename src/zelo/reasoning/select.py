@@ -32,8 +32,9 @@ class Choice:
     Attributes:
         count: how many traces, of as many problems.
         rule: "diverse": equal shares of tiers and, within each, of length bands, then farthest points of question and trace. "random".
-            "longest". "s1": s1's rule (arXiv 2501.19393) as far as it applies: problems that the reference does not solve easily, then
-            subjects drawn alike, within one a trace drawn by 2^-rank of its length, longest first. "top": the highest ratings.
+            "longest". "s1": s1's rule (arXiv 2501.19393) as far as it applies: no problem whose tier is easy (one whose tier is not
+            known stays), then subjects drawn alike, within one a trace drawn by 2^-rank of its length, longest first. "top": the
+            highest ratings.
         tiers: tier -> weight; empty = those that are there, alike.
         least: fewest words of a trace.
         most: most words; 0 = no limit.
@@ -165,8 +166,11 @@ def _top(usable: Sequence[Candidate], choice: Choice) -> list[Candidate]:
 
 
 def _s1(usable: Sequence[Candidate], choice: Choice) -> list[Candidate]:
-    hard = [c for c in usable if c.tier not in ("easy",)]
-    pool = _one_each(hard or usable, lambda c: (c.words,))
+    hard = [c for c in usable if c.tier != "easy"]
+    if not hard:
+        remedy = "name a weaker --reference, import --as rates, or use another rule"
+        raise InputError(f"all {len({c.problem.problem_id for c in usable}):,} problems are easy", where="--rule s1", remedy=remedy)
+    pool = _one_each(hard, lambda c: (c.words,))
     rng = rng_for(choice.seed, "all", "s1")
     found: list[Candidate] = []
     while pool and len(found) < choice.count:

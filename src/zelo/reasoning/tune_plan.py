@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zelo.errors import InputError
 from zelo.reasoning.tune import Tuning
@@ -80,12 +81,24 @@ def shape_of(folder: Path) -> Shape:
     path = folder / "config.json"
     try:
         body = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a language model's configuration ({error!r})", where=str(path), remedy="name a model's folder") from error
+    return shape_from(body, str(path))
+
+
+def shape_from(body: Mapping[str, Any], where: str) -> Shape:
+    """Return a model's shape by what its config.json says.
+
+    Raises:
+        InputError: it lacks a size.
+    """
+    try:
         hidden, layers, rows = (int(body[name]) for name in ("hidden_size", "num_hidden_layers", "vocab_size"))
         inner, heads = int(body["intermediate_size"]), int(body["num_attention_heads"])
         kept, size = int(body.get("num_key_value_heads") or heads), int(body.get("head_dim") or hidden // heads)
         tied = bool(body.get("tie_word_embeddings", True))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"not a language model's configuration ({error!r})", where=str(path), remedy="name a model's folder") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"not a language model's configuration ({error!r})", where=where, remedy="name a model's folder") from error
     layer = hidden * size * (2 * heads + 2 * kept) + 3 * hidden * inner
     embedding = rows * hidden * (1 if tied else 2)
     return Shape(layers * layer + embedding, embedding, layers, hidden, inner, rows)

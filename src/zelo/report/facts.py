@@ -14,9 +14,12 @@ import numpy as np
 
 from zelo.artifacts import Columns, read_table
 from zelo.collections.beir import read_queries
+from zelo.collections.trec import read_run
+from zelo.core.reliability_diagram import Diagram, reliability_diagram
 from zelo.pipeline import Context, stages
 from zelo.report.judging import Audit, audit_judges
 from zelo.report.measured import JUDGES, STUDENT, Measured, find, first_measure, in_order, read_labels, read_measured
+from zelo.report.rounds import Round, read_rounds
 from zelo.report.verdict import Verdict, decide
 
 TIE = 1e-9
@@ -131,6 +134,17 @@ class Facts:
                 found.append(StageCost(stage.name, stage.summary, entry.seconds, entry.cost, tuple(entry.notes)))
         return found
 
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """The rounds of refinement up to this one; none in a first round."""
+        return read_rounds(self.context.read("refinement")) if self.recipe.refine.parent else []
+
+    @cached_property
+    def refined(self) -> tuple[str, ...]:
+        """What the stages of a refine round say of it: the failures that were found, and whom the judges side with."""
+        entries = (self.context.workspace.entry(stage) for stage in ("failures", "compare"))
+        return tuple(note for entry in entries if entry is not None for note in entry.notes)
+
     @property
     def measured_on(self) -> str:
         """The day of the evaluation, "" if the manifest does not know."""
@@ -186,6 +200,19 @@ class Facts:
         except ValueError:
             return {}
         return about if isinstance(about, dict) else {}
+
+    @cached_property
+    def reliability(self) -> Diagram | None:
+        """The student's scores of the labeled test questions' candidates, as chances; None where they are none.
+
+        Unlabeled documents count as not relevant.
+        """
+        path = self.context.read("rankings") / f"{STUDENT}.trec"
+        run = read_run(path) if self.qrels and path.is_file() else {}
+        scored = [(d.score, self.qrels[q].get(d.doc_id, 0.0) > 0) for q, ranking in run.items() if q in self.qrels for d in ranking]
+        if not scored or not all(0.0 <= score <= 1.0 for score, _ in scored):
+            return None
+        return reliability_diagram([score for score, _ in scored], [relevant for _, relevant in scored])
 
     def target_bins(self, bins: int = 20) -> tuple[Sequence[int], Sequence[float | None]]:
         """Return how many targets fall into each bin of [0, 1], and which share of those of labeled questions is relevant.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from zelo.core.reliability_diagram import Diagram
 from zelo.report.facts import TIE
 
 MAX_BARS = 600
@@ -110,6 +111,37 @@ def score_strip(scores: Sequence[tuple[float, float, bool]]) -> Strip:
         bars.append(f"M{x} {_down(scale, score + 1.96 * stderr):.2f}V{_down(scale, score - 1.96 * stderr):.2f}")
         dots[relevant] += f"M{x} {_down(scale, score):.2f}h0"
     return Strip("".join(bars), dots[True], dots[False], scale)
+
+
+@dataclass(frozen=True)
+class ChancePoint:
+    """A bin of a reliability diagram, in percent: mean score across, share relevant up, with its interval."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    count: int
+    range: str
+
+
+@dataclass(frozen=True)
+class Chances:
+    """A reliability diagram without its empty bins, and its expected calibration error."""
+
+    points: tuple[ChancePoint, ...]
+    error: float
+
+
+def chances(diagram: Diagram) -> Chances:
+    """Lay out a reliability diagram."""
+    bins = len(diagram.count)
+    points = []
+    for b in range(bins):
+        if diagram.count[b]:
+            x, y, low, high = (round(100 * float(of[b]), 2) for of in (diagram.mean_score, diagram.share, diagram.low, diagram.high))
+            points.append(ChancePoint(x, y, low, high, int(diagram.count[b]), f"{b / bins:g}\N{EN DASH}{(b + 1) / bins:g}"))
+    return Chances(tuple(points), diagram.error)
 
 
 def histogram(counts: Sequence[float | None]) -> list[float | None]:

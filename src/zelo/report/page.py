@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from zelo.report.facts import Facts
 from zelo.report.measured import KENDALL, PAIRWISE
 from zelo.report.verdict import ALPHA, name_of, p_text, signed
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 SNIPPET = 260  # characters of a document
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -30,39 +34,49 @@ MEASURE_NAMES = {
 
 def render(context: Context) -> str:
     """Return the page. The same artifacts and manifest give the same page."""
+    facts = Facts(context)
+    examples = load(facts, choose(facts, context.recipe.report.examples))
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(
+            facts=facts,
+            verdict=facts.verdict,
+            examples=examples,
+            figures=figures,
+            alpha=ALPHA,
+            judged_measure=next((m for m in facts.measures if m.startswith("judged@")), None),
+            agreement_measures=(KENDALL, PAIRWISE),
+            offline_judges=tuple(JUDGES),
+            outlier_bound=OUTLIER,
+            systems_axis=_systems_axis(facts),
+            gain_bars=figures.gain_bars(facts.gains, {q: clean(t) for q, t in facts.query_texts.items()}) if facts.gains else None,
+            strip=_strip(facts, examples),
+            bins=facts.target_bins(),
+            reliability=figures.chances(facts.reliability) if facts.reliability else None,
+            health=_health(facts),
+            recipe=to_toml(context.recipe),
+        )
+    )
+    return page.rstrip() + "\n"
+
+
+def environment(*folders: Path) -> Environment:
+    """Return what fills templates, those of these folders before the report's own; every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
+    found = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"], encoding="utf-8"),
         autoescape=True,  # in every file: documents hold markup
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    found.filters.update(
         {"f3": number, "signed": signed, "p": p_text, "seconds": seconds, "dollars": dollars, "snippet": snippet, "clean": clean,
          "name": name_of, "measure": lambda m: MEASURE_NAMES.get(m, m), "grade": grade}
     )  # fmt: skip
-    facts = Facts(context)
-    examples = load(facts, choose(facts, context.recipe.report.examples))
-    page = environment.get_template("page.html").render(
-        facts=facts,
-        verdict=facts.verdict,
-        examples=examples,
-        figures=figures,
-        alpha=ALPHA,
-        judged_measure=next((m for m in facts.measures if m.startswith("judged@")), None),
-        agreement_measures=(KENDALL, PAIRWISE),
-        offline_judges=tuple(JUDGES),
-        outlier_bound=OUTLIER,
-        systems_axis=_systems_axis(facts),
-        gain_bars=figures.gain_bars(facts.gains, {q: clean(t) for q, t in facts.query_texts.items()}) if facts.gains else None,
-        strip=_strip(facts, examples),
-        bins=facts.target_bins(),
-        health=_health(facts),
-        recipe=to_toml(context.recipe),
-    )
-    return page.rstrip() + "\n"
+    return found
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -1,9 +1,10 @@
-"""The rounds of refinement side by side, as lines for a terminal."""
+"""The rounds of refinement side by side: as lines for a terminal, and as cells for the page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,34 @@ from zelo.report.verdict import p_text, signed
 _HEADER = ("round", "pairs added", "US dollars", "measure", "value", "95 % interval", "difference", "95 % interval", "p")
 
 
+@dataclass(frozen=True)
+class Round:
+    """One round: the pairs that were added in it, what it cost in US dollars, and measure -> row of report/refinement.jsonl."""
+
+    number: int
+    added: int
+    dollars: float
+    measures: Mapping[str, Mapping[str, Any]]
+
+
+def read_rounds(path: Path) -> list[Round]:
+    """Read report/refinement.jsonl; the first round is number 0, and none has measures where no test question is labeled."""
+    found: dict[int, Round] = {}
+    for row in _rows(path):
+        number = int(row["round"])
+        earlier = found[number].measures if number in found else {}
+        measures = {**earlier, str(row["measure"]): row} if "measure" in row else earlier
+        found[number] = Round(number, int(row["added"]), float(row["dollars"]), measures)
+    return [found[number] for number in sorted(found)]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
 def round_lines(path: Path) -> Iterator[str]:
     """Yield report/refinement.jsonl as a table; differences and p values are against the round before."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows = _rows(path)
     table = [_HEADER, *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     yield ""

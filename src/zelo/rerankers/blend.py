@@ -2,14 +2,15 @@
 
 It keeps the encoder as it is. Fine-tuning one this small on a few hundred questions makes it worse (experiments/students);
 what can be learned from so little is how far to trust each signal on this corpus, and where relevance begins. An adapted blend
-has two more signals, those of an encoder that was fine-tuned, and the head says how far to trust it.
+has one more signal where queries that it was not learned on gain from it: a map of the pooled vectors.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from zelo.encoders.similarity import (
     LateInteraction,
     LexicalSimilarity,
     LexicalStatistics,
+    MappedSimilarity,
     Similarity,
     VectorBank,
+    VectorMap,
 )
 from zelo.errors import InputError
 from zelo.rerankers.card import model_card, name_of
@@ -31,16 +34,16 @@ from zelo.rerankers.card import model_card, name_of
 FloatArray = NDArray[np.float64]
 
 FEATURES = ("lexical", "dense", "late_interaction")
-ADAPTED = ("adapted_dense", "adapted_late_interaction")
-"""The signals of a second encoder, which was fine-tuned; its folder lies beside the head."""
-ENCODER = "encoder"
+MAPPED = "mapped"
+"""The signal of a learned map; it lies beside the head, in `MAP`."""
+MAP = "map.npz"
 
 
 @dataclass(frozen=True)
 class Head:
     """A logistic unit over standardized features: sigmoid(bias + sum of weights * (feature - center) / scale).
 
-    All tuples have one number per feature, in the order of `FEATURES`, and then of `ADAPTED` if there is an adapted encoder.
+    All tuples have one number per feature, in the order of `FEATURES`, and then of `MAPPED` if there is a map.
     """
 
     weights: tuple[float, ...]
@@ -55,7 +58,7 @@ class Head:
 
 
 class Signals:
-    """The features of the blend: [texts, 3] for a query, [texts, 5] with an adapted encoder."""
+    """The features of the blend: [texts, 3] for a query, [texts, 4] with a learned map."""
 
     def __init__(
         self,
@@ -63,23 +66,21 @@ class Signals:
         bank: VectorBank,
         token_frequency: NDArray[np.int64],
         documents: int,
-        adapted: VectorBank | None = None,
+        learned: VectorMap | None = None,
     ) -> None:
-        """Take the corpus's statistics of words and tokens, and vectors; `adapted` has those of a fine-tuned encoder, same tokens."""
-        self.lexical, self.bank = lexical, bank
+        """Take the corpus's statistics of words and tokens, vectors, and perhaps a map of them."""
+        self.lexical, self.bank, self.map = lexical, bank, learned
         self.token_frequency, self.documents = token_frequency, documents
         late = LateInteraction(bank, token_frequency, documents)
         self._parts: tuple[Similarity, ...] = (LexicalSimilarity(lexical), DenseSimilarity(bank), late)
         self.names: tuple[str, ...] = FEATURES
-        self.banks = (bank,) if adapted is None else (bank, adapted)
-        if adapted is not None:
-            self._parts += (DenseSimilarity(adapted), LateInteraction(adapted, token_frequency, documents))
-            self.names += ADAPTED
+        if learned is not None:
+            self._parts += (MappedSimilarity(bank, learned),)
+            self.names += (MAPPED,)
 
     def __call__(self, query: str, texts: Sequence[str]) -> FloatArray:
         """Return the features."""
-        for bank in self.banks:  # in one go: for the parts nothing is left to encode
-            bank.prepare([query, *texts], tokens=True)
+        self.bank.prepare([query, *texts], tokens=True)  # in one go: for the parts nothing is left to encode
         return np.stack([part.score(query, texts) for part in self._parts], axis=1)
 
 
@@ -101,14 +102,11 @@ class BlendReranker:
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Encode texts, of one request or of several: what `score` then finds does not depend on how they were put together."""
-        for bank in self._signals.banks:
-            bank.trim(KEPT_BYTES)
-            bank.prepare(texts, tokens=True)
+        self._signals.bank.trim(KEPT_BYTES)
+        self._signals.bank.prepare(texts, tokens=True)
 
     def save(self, folder: Path, trained_on: Mapping[str, object] | None = None) -> None:
-        """Write zelo.json, terms.json, token_frequency.npy and README.md into a folder, which is made.
-
-        An adapted encoder is there already, in the folder `encoder` of this one.
+        """Write zelo.json, terms.json, token_frequency.npy, README.md and a map if there is one into a folder, which is made.
 
         Args:
             folder: where to.
@@ -133,6 +131,8 @@ class BlendReranker:
         (folder / "zelo.json").write_text(json.dumps(description, indent=1) + "\n", "utf-8")
         (folder / "terms.json").write_text(json.dumps(dict(statistics.frequency), ensure_ascii=False) + "\n", "utf-8")
         np.save(folder / "token_frequency.npy", self._signals.token_frequency)
+        if self._signals.map is not None:
+            np.savez(folder / MAP, **asdict(self._signals.map))
         (folder / "README.md").write_text(self._card(trained_on or {}), "utf-8")
 
     def _card(self, trained_on: Mapping[str, object]) -> str:
@@ -156,8 +156,7 @@ class BlendReranker:
             "from pathlib import Path\n\nfrom zelo.rerankers import load_reranker\n\n"
             'scores = load_reranker(Path("this folder")).score("question", ["document", "another"])'
         )
-        adapted = len(head.weights) > len(FEATURES)
-        return model_card("Blend of signals", summary, facts, self._model, holds_weights=adapted, usage=usage)
+        return model_card("Blend of signals", summary, facts, self._model, holds_weights=False, usage=usage)
 
     @classmethod
     def load(cls, folder: Path, bank: VectorBank | None = None) -> BlendReranker:
@@ -175,10 +174,13 @@ class BlendReranker:
             statistics = LexicalStatistics(about["language"], about["documents"], about["mean_length"], terms)
             head = Head(tuple(about["weights"]), about["bias"], tuple(about["center"]), tuple(about["scale"]))
             model, digest = about["encoder"], about["encoder_digest"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            learned = None
+            if MAPPED in about["features"]:
+                with np.load(folder / MAP) as arrays:
+                    learned = VectorMap(**arrays)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"not a complete blend model ({error!r})", where=str(folder), remedy="train again") from error
         bank = bank or VectorBank(load_encoder(model))
         if bank.encoder.digest != digest:
             raise InputError(f"was trained with another version of encoder {model!r}", where=str(folder), remedy="train again")
-        adapted = VectorBank(load_encoder(folder / ENCODER)) if len(head.weights) > len(FEATURES) else None
-        return cls(Signals(statistics, bank, frequency, statistics.documents, adapted), head, model)
+        return cls(Signals(statistics, bank, frequency, statistics.documents, learned), head, model)

@@ -42,6 +42,7 @@ from zelo.serve.dialects import (
 from zelo.serve.gate import Gate, Settings
 from zelo.serve.loading import Served
 from zelo.serve.metrics import Metrics
+from zelo.serve.reloading import reloads
 from zelo.serve.view import WorkspaceView
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def make_app(served: Served, settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         batcher.start()
-        yield
+        with reloads(served, batcher):
+            yield
         await batcher.close()
 
     app = FastAPI(title="zelo", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, description=_ABOUT)

@@ -92,10 +92,8 @@ class Batcher:
 
     def __init__(self, reranker: Reranker, *, batch_tokens: int = 4096, watch: Watch | None = None) -> None:
         """Use the reranker from one thread; `batch_tokens` >= 1 is what a batch should hold, padding not counted."""
-        self._reranker = reranker
-        self._prepare: Callable[[Sequence[str]], None] | None = getattr(reranker, "prepare", None)
-        self._score_many = getattr(reranker, "score_many", None)
-        self._most_tokens = int(getattr(reranker, "max_tokens", None) or MOST_TOKENS)
+        self._use(reranker)
+        self._next: Reranker | None = None
         self._batch_tokens = batch_tokens
         self._watch = watch or Watch()
         self._waiting: deque[_Job] = deque()
@@ -130,6 +128,29 @@ class Batcher:
         """Return an estimate of the tokens per document, the query's included, int64 [documents]."""
         lengths = (np.array([len(d) for d in documents], np.int64) + len(query)) // CHARS_PER_TOKEN + 1
         return np.minimum(lengths, self._most_tokens)
+
+    def replace(self, reranker: Reranker) -> None:
+        """Score with another reranker from the next batch on; called in the loop.
+
+        A request of which parts are scored already begins again: its scores are all of one model.
+        """
+        self._next = reranker
+        self._wake.set()
+
+    def _use(self, reranker: Reranker) -> None:
+        self._reranker = reranker
+        self._prepare: Callable[[Sequence[str]], None] | None = getattr(reranker, "prepare", None)
+        self._score_many = getattr(reranker, "score_many", None)
+        self._most_tokens = int(getattr(reranker, "max_tokens", None) or MOST_TOKENS)
+
+    def _take_over(self) -> None:
+        """Change to the next reranker; nothing is being scored now."""
+        if self._next is not None:
+            self._use(self._next)
+            self._next = None
+            for job in self._waiting:
+                self._tokens += int(job.tokens[: job.at].sum())
+                job.at = job.turn = 0
 
     def start(self) -> None:
         """Begin to score, in the running loop."""
@@ -201,6 +222,7 @@ class Batcher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self._take_over()
             parts = self._take()
             if not parts:
                 if self._closing:

@@ -8,6 +8,7 @@ from pathlib import Path
 from zelo.errors import WorkspaceError
 from zelo.pipeline import Context
 from zelo.progress import Silent
+from zelo.promotion import in_use
 from zelo.rerankers import Reranker, load_reranker
 from zelo.stages import inputs
 from zelo.workspace import Workspace
@@ -15,30 +16,40 @@ from zelo.workspace import Workspace
 
 @dataclass(frozen=True)
 class Served:
-    """A reranker and where it is from. `context` reads the workspace; None for a model folder."""
+    """A reranker and where it is from.
+
+    `context` reads the workspace whose student it is; None for a model folder. `path` is what was asked for: loading it again gives what
+    is in use then.
+    """
 
     name: str
     reranker: Reranker
     context: Context | None = None
+    path: Path | None = None
+
+    @property
+    def source(self) -> str:
+        """The name of the workspace whose model it is, which is another one's after a promotion."""
+        return self.context.workspace.root.resolve().name if self.context else self.name
 
 
 def load_served(path: Path) -> Served:
-    """Load a model folder, or the student of a workspace.
+    """Load a model folder, or the student of a workspace: the one that was promoted to its place, if one was (`zelo promote`).
 
     A workspace's own texts keep the vectors that its stages worked with, so they get the scores of `rankings/pointwise.trec`. Other
     texts are encoded when they come, each as if it were alone: what a text's vectors are does not depend on how requests were put
     together. The words' statistics are those of the corpus, which the model folder holds.
 
     Raises:
-        WorkspaceError: the workspace has no student yet.
+        WorkspaceError: the workspace has no student yet, or the promoted one is gone or another one now.
         InputError: the folder holds no model.
     """
     if not (path / "recipe.toml").is_file():
-        return Served(path.resolve().name, load_reranker(path))
-    workspace = Workspace.open(path)
-    context = Context(workspace, workspace.recipe, path, Silent())
+        return Served(path.resolve().name, load_reranker(path), path=path)
+    workspace = in_use(Workspace.open(path))
+    context = Context(workspace, workspace.recipe, workspace.root, Silent())
     if not context.read("model").is_dir():
         raise WorkspaceError("has no trained model yet", where=str(path), remedy=f"`zelo run {path}` makes it")
     texts, query_texts = inputs.documents(context), inputs.queries(context)
     reranker = load_reranker(context.read("model"), inputs.Signals(context, texts, query_texts).bank)
-    return Served(path.resolve().name, reranker, context)
+    return Served(path.resolve().name, reranker, context, path)

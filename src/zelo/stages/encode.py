@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.encoders.transformer import load_encoder
-from zelo.encoders.vectors import save_vectors
+from zelo.encoders.vectors import load_vectors, save_vectors
 from zelo.encoders.weights import model_digest, resolve_model
 from zelo.errors import InputError, MissingExtraError
-from zelo.pipeline import Context, Outcome
-from zelo.recipe import Recipe
+from zelo.pipeline import Context, Outcome, find
+from zelo.recipe import Recipe, to_dict
+from zelo.workspace import fingerprint, share
 
 _CHARACTERS_PER_TOKEN = 4  # of English; only to foresee the size of the token vectors
 
@@ -22,7 +23,7 @@ def external(recipe: Recipe) -> dict[str, str]:
 
 
 def run(context: Context) -> Outcome:
-    """Write vectors/documents and vectors/queries."""
+    """Write vectors/documents and vectors/queries. Documents are encoded once: new questions take no new vectors of them."""
     settings = context.recipe.encode
     encoder = load_encoder(settings.model, settings.engine)
     folder = context.write("vectors")
@@ -30,12 +31,30 @@ def run(context: Context) -> Outcome:
     texts = [d.full_text for d in documents]
     foreseen = sum(min(len(t) // _CHARACTERS_PER_TOKEN + 2, encoder.max_tokens) for t in texts)
     keeps_tokens = foreseen <= settings.max_token_vectors
-    vectors = encoder.encode(texts, tokens=keeps_tokens, progress=context.progress.task("encoding documents"))
-    save_vectors(folder / "documents", [d.doc_id for d in documents], vectors)
+    note = f"{settings.model} on {encoder.engine}, {encoder.precision}"
+    if _documents_stay(context):
+        share(context.workspace.path("vectors") / "documents", folder / "documents")
+        tokens = len(load_vectors(folder / "documents")[1].token_ids)
+        note += "; the documents' vectors stay, only questions are new"
+    else:
+        vectors = encoder.encode(texts, tokens=keeps_tokens, progress=context.progress.task("encoding documents"))
+        save_vectors(folder / "documents", [d.doc_id for d in documents], vectors)
+        tokens = len(vectors.token_ids)
     queries = list(read_queries(context.read("queries")))
     encoded = encoder.encode([q.text for q in queries], tokens=True, progress=context.progress.task("encoding questions"))
     save_vectors(folder / "queries", [q.query_id for q in queries], encoded)
-    note = f"{settings.model} on {encoder.engine}, {encoder.precision}"
     if not keeps_tokens:
         note += f"; token vectors are made when needed, about {foreseen:,} are more than encode.max_token_vectors"
-    return Outcome({"documents": len(documents), "queries": len(queries), "tokens": len(vectors.token_ids)}, notes=(note,))
+    return Outcome({"documents": len(documents), "queries": len(queries), "tokens": tokens}, notes=(note,))
+
+
+def _documents_stay(context: Context) -> bool:
+    """Whether only questions are new: the vectors are of the same documents, by the same encoder and settings, and nobody changed them."""
+    workspace, recipe = context.workspace, context.recipe
+    entry, stage = workspace.entry("encode"), find(recipe, "encode")
+    if entry is None or entry.writes.get("vectors") != workspace.digest("vectors") or entry.reads["queries"] == workspace.digest("queries"):
+        return False  # with the same questions the stage was forced
+    parameters = {"encode": to_dict(recipe)["encode"]}
+    same_way = entry.fingerprint == fingerprint(stage.name, stage.version, parameters, entry.reads)
+    now = {"corpus": workspace.digest("corpus"), **external(recipe)}
+    return same_way and all(entry.reads.get(name) == digest for name, digest in now.items())

@@ -113,7 +113,7 @@ def open_parent(context: Context) -> Workspace:
     """Open the parent's workspace.
 
     Raises:
-        WorkspaceError: it is not there, its stages have not all run, or it has other candidates than this workspace.
+        WorkspaceError: it is not there, its stages have not all run, or its queries have other candidates than here.
     """
     path = Path(context.recipe.refine.parent)
     try:
@@ -121,10 +121,16 @@ def open_parent(context: Context) -> Workspace:
     except WorkspaceError as error:
         raise WorkspaceError("the parent is not a workspace", where=str(path), remedy="put it back, or set refine.parent") from error
     require_finished(parent)
-    if parent.digest("candidates") != context.workspace.digest("candidates"):
+    if parent.digest("candidates") != context.workspace.digest("candidates") and not _has_its_candidates(context, parent):
         what = "has other candidates than this workspace: its ranks say nothing here"
         raise WorkspaceError(what, where=str(path), remedy="leave ingest, encode and retrieve as the parent has them")
     return parent
+
+
+def _has_its_candidates(context: Context, parent: Workspace) -> bool:
+    """Whether the parent's queries have the same candidates here; a round from live searches has more queries."""
+    ours, theirs = (read_run(folder / "fused.trec") for folder in (context.read("candidates"), parent.path("candidates")))
+    return all([d.doc_id for d in ours.get(q, ())] == [d.doc_id for d in ranking] for q, ranking in theirs.items())
 
 
 def require_finished(parent: Workspace) -> None:

@@ -102,7 +102,7 @@ def run(context: Context) -> Outcome:
     with open_journal(context) as journal:
         asked, chosen = _ask_in_rounds(read_pairs(context.read(inputs.judged(context.recipe))), journal, context)
         for replies, _ in asked:
-            _check_missing(replies, context.recipe.judge.max_missing, journal)
+            check_missing(replies, context.recipe.judge.max_missing, journal)
         rows = write_parts(context.write("judgments"), "judgments", _parts([replies for replies, _ in asked], journal))
         swapped = write_parts(context.write("swapped"), "swapped", _parts([replies for _, replies in asked], journal))
         cost = sum(journal.spent(replies.number)[0] for replies, _ in asked)
@@ -154,7 +154,7 @@ def _ask_in_rounds(pairs: Pairs, journal: Journal, context: Context) -> tuple[li
 
     def votes(asked: list[tuple[Replies, Replies]]) -> FloatArray:
         for replies, _ in asked:
-            _check_missing(replies, context.recipe.judge.max_missing, journal)
+            check_missing(replies, context.recipe.judge.max_missing, journal)
         return np.stack([replies.preferences(journal) for replies, _ in asked], axis=1)
 
     if context.recipe.pair.design != "adaptive":
@@ -320,7 +320,8 @@ def _parts(asked: Iterable[Replies], journal: Journal) -> Iterator[Columns]:
             yield replies.columns(journal, slice(start, start + _PART))
 
 
-def _check_missing(replies: Replies, most: float, journal: Journal) -> None:
+def check_missing(replies: Replies, most: float, journal: Journal) -> None:
+    """Raise JudgeError where more than the share `most` of a judge's answers is missing."""
     standing = replies.standing
     lost = np.flatnonzero(~standing.answered)
     if len(lost) <= most * len(replies.pairs):

@@ -110,7 +110,7 @@ class Drawing:
         for asked in block:
             own, lessons = _empty("pairs"), _empty("teaching_pairs")
             edges = _draw(len(asked.doc_ids), self.settings, rng_for(self.seed, asked.query_id, "pair"))
-            _name(own, asked, edges)
+            append_pairs(own, asked.query_id, asked.doc_ids, edges)
             if self.teaching and asked.trains:
                 _draw_teaching(lessons, asked, self.seed, self.teaching)
             _add(lessons if self.teaching else own, asked, self.seed)
@@ -124,14 +124,13 @@ class Drawing:
         return found
 
 
-def _name(columns: Columns, asked: Asked, edges: IntArray) -> None:
-    """Add a row per edge [m, 2], the first of which is shown first."""
-    complete = 2 * len(edges) == len(asked.doc_ids) * (len(asked.doc_ids) - 1)
+def append_pairs(columns: Columns, query_id: str, doc_ids: Sequence[str], edges: IntArray) -> None:
+    """Add the pairs [m, 2] of places in `doc_ids`, the first of each shown first, cycle after cycle."""
+    complete = 2 * len(edges) == len(doc_ids) * (len(doc_ids) - 1)
     for row, (i, j) in enumerate(edges.tolist()):
-        one, other = asked.doc_ids[i], asked.doc_ids[j]
-        a, b = (one, other) if one < other else (other, one)
-        cycle = 0 if complete else row // len(asked.doc_ids)
-        _append(columns, query_id=asked.query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if one == a else "b", cycle=cycle)
+        a, b = sorted((doc_ids[i], doc_ids[j]))
+        side = "a" if doc_ids[i] == a else "b"
+        _append(columns, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
 
 
 def _draw_teaching(teaching: Columns, asked: Asked, seed: int, count: int) -> None:

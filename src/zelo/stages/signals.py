@@ -1,25 +1,25 @@
-"""Students that learn from the encoder's signals: the blend, the embedding student, and the blend with that one's signals."""
+"""Students that learn from the encoder's signals: the blend, the blend with a learned map of its vectors, the embedding student."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo.errors import InputError
 from zelo.progress import Progress
 from zelo.recipe import Recipe
-from zelo.rerankers.blend import ENCODER, BlendReranker, Head, Signals
+from zelo.rerankers.blend import BlendReranker, Head, Signals
 from zelo.stages import inputs
 from zelo.training import Example
 
 if TYPE_CHECKING:
+    from zelo.encoders.similarity import VectorBank
     from zelo.training.loop import Report
+    from zelo.training.vector_map import Learned
 
 FloatArray = NDArray[np.float64]
 
@@ -39,15 +39,12 @@ def learn_signals(
 
     Returns:
         Remarks for the user.
-
-    Raises:
-        InputError: there are too few queries to hold one out.
     """
     signals = Signals(materials.lexical(), materials.bank(), *materials.token_frequency())
     notes: list[str] = []
     features: list[FloatArray] = []
     head: Head | None = None
-    if recipe.train.student == "blend" or recipe.train.prior == "signals":
+    if recipe.train.student != "embedding" or recipe.train.prior == "signals":
         features = _features(signals, examples, progress.task("features"))
     if recipe.train.prior == "signals":
         examples, head, note = _with_prior(examples, features)
@@ -55,24 +52,18 @@ def learn_signals(
     if recipe.train.student == "embedding":
         report = _train_encoder(recipe, examples, work, folder, progress)
         return (*notes, *training_notes(report))
-    learned = examples
     if recipe.train.student == "adapted_blend":
-        from zelo.training.pointwise import is_held_out
-
-        held = [is_held_out(query, recipe.train.held_out, recipe.seed) for query, _, _ in examples]
-        if all(held) or not any(held):
-            what = f"{sum(held)} of {len(held)} queries are held out: the encoder and the head need some each"
-            raise InputError(what, where="train.held_out", remedy='add queries, change train.held_out, or set train.student = "blend"')
-        notes += training_notes(_train_encoder(recipe, _where(examples, held, False), work, folder / ENCODER, progress))
-        learned, head = _where(examples, held, True), None
-        signals = _adapted(signals, folder / ENCODER)
-        features = _features(signals, learned, progress.task("features"))
-    note = ""
+        learned, note = _learn_map(recipe.seed, examples, features, materials.bank(), progress.task("map"))
+        notes.append(note)
+        if learned.map is not None:
+            signals, head = Signals(signals.lexical, signals.bank, signals.token_frequency, signals.documents, learned.map), None
+            features = [np.column_stack([rows, column]) for rows, column in zip(features, learned.signal, strict=True)]
     if head is None:
-        head, note = _head(features, learned, recipe.train.prior)
+        head, note = _head(features, examples, recipe.train.prior)
+        notes += [note] if note else []
     trained_on = {"questions trained on": len(examples), "targets": sum(len(e[1]) for e in examples), "prior": recipe.train.prior}
     BlendReranker(signals, head, recipe.encode.model).save(folder, trained_on)
-    return (*notes, *([note] if note else []))
+    return tuple(notes)
 
 
 def _features(signals: Signals, examples: list[Example], advance: Callable[[int, int], None]) -> list[FloatArray]:
@@ -107,29 +98,33 @@ def _head(features: list[FloatArray], examples: list[Example], prior: str) -> tu
     return head, f"root mean squared error to the targets {error:.3f}"
 
 
-def _adapted(signals: Signals, folder: Path) -> Signals:
-    from zelo.encoders.similarity import VectorBank
-    from zelo.encoders.transformer import load_encoder
+def _learn_map(
+    seed: int, examples: list[Example], features: list[FloatArray], bank: VectorBank, advance: Callable[[int, int], None]
+) -> tuple[Learned, str]:
+    """A map of the vectors, and what became of it; without one where it does not help, or there is nothing to divide into folds."""
+    from zelo.training.vector_map import FOLDS, Learned, Lists, learn_map
 
-    bank = VectorBank(load_encoder(folder))
-    return Signals(signals.lexical, signals.bank, signals.token_frequency, signals.documents, bank)
+    if len(examples) < FOLDS:
+        return Learned(None, (), np.inf, {}, 0.0), f"no map: {len(examples)} queries cannot be divided into {FOLDS} folds"
+    texts: dict[str, int] = {}
+    rows = [np.array([texts.setdefault(text, len(texts)) for text in documents], np.int64) for _, documents, _ in examples]
+    vectors = [np.stack([bank.pooled(text) for text in side]) for side in ([query for query, _, _ in examples], texts)]
+    folds = np.random.default_rng(seed).permutation(len(examples)) % FOLDS
+    found = learn_map(Lists(vectors[0], vectors[1], rows, features, [targets for _, _, targets in examples]), folds, advance)
+    none, best = found.losses[np.inf], min(loss for penalty, loss in found.losses.items() if np.isfinite(penalty))
+    told = f"loss of held-out queries {none:.4f} without, {best:.4f} with (standard error of the gain {found.error:.4f})"
+    return found, f"no map of the vectors: {told}" if found.map is None else f"a map of the vectors, ridge {found.penalty:g}: {told}"
 
 
 def _train_encoder(recipe: Recipe, examples: list[Example], work: Path, folder: Path, progress: Progress) -> Report:
     from zelo.training.embedding import train_embedding
     from zelo.training.pointwise import Lesson
 
-    # The blend's own held-out queries are gone from the examples; measuring on more would leave even fewer to learn from.
-    settings = replace(recipe.train, held_out=0.0) if recipe.train.student == "adapted_blend" else recipe.train
     lessons = (Lesson(*example) for example in examples)
     base = recipe.train.base or recipe.encode.model
-    report = train_embedding(lessons, base, settings, recipe.seed, folder, work, progress.task("training"))
+    report = train_embedding(lessons, base, recipe.train, recipe.seed, folder, work, progress.task("training"))
     clear(work)
     return report
-
-
-def _where(examples: list[Example], chosen: list[bool], wanted: bool) -> list[Example]:
-    return [example for example, is_chosen in zip(examples, chosen, strict=True) if is_chosen == wanted]
 
 
 def clear(work: Path) -> None:

@@ -29,15 +29,13 @@ def check(recipe: Recipe) -> None:
     """Raise for what training would only find out at the end of the line."""
     if recipe.train.student == "language_model" and not recipe.train.base:
         raise RecipeError("train.student = 'language_model' has no base", remedy="set train.base to a causal language model")
-    encoder = recipe.train.student in ("embedding", "adapted_blend")
-    if recipe.train.prior != "none" and not encoder and recipe.train.student != "blend":
+    encoder = recipe.train.student == "embedding"
+    if recipe.train.prior != "none" and recipe.train.student not in ("blend", "adapted_blend", "embedding"):
         what = f"train.prior = {recipe.train.prior!r} is for the students blend, adapted_blend and embedding"
         raise RecipeError(what, remedy='set train.prior = "none"')
     if (recipe.train.loss == "contrastive" and not encoder) or (recipe.train.loss == "pairs" and encoder):
         remedy = "choose another train.loss"
         raise RecipeError(f"train.student = {recipe.train.student!r} does not learn by {recipe.train.loss}", remedy=remedy)
-    if recipe.train.student == "adapted_blend" and not recipe.train.held_out:
-        raise RecipeError("train.student = 'adapted_blend' learns its head on held-out queries", remedy="set train.held_out = 0.25")
     if recipe.train.student != "language_model" and recipe.train.lora_rank:
         raise RecipeError("train.lora_rank is for train.student = 'language_model'", remedy="set train.lora_rank = 0")
 

@@ -21,6 +21,8 @@ from zelo.rerankers import Reranker, load_reranker
 from zelo.rerankers.remote import FORMS, RemoteReranker, Scored, is_remote
 
 Advance = Callable[[int, int], None]
+LANGUAGE_MODELS = "pairwise:JUDGE, listwise:MODEL"
+"""Forms of names of language models as rerankers, for `zelo evaluate` and `zelo bench`."""
 ANSWERS = "systems.jsonl"
 """File of a workspace with what remote systems answered: one line per question. Delete it to ask again."""
 
@@ -41,15 +43,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system gave for a question, and took."""
+    """What a system gave for a question, and took. `dollars` are those that it knows itself; None = by the price of the recipe."""
 
     scores: NDArray[np.float64]
     tokens: int
     searches: float
     seconds: float
+    dollars: float | None = None
 
     def cost(self, price: System) -> float:
         """Return US dollars, 0 where no price is known."""
+        if self.dollars is not None:
+            return self.dollars
         return self.tokens * price.token_price / 1e6 + self.searches * price.search_price / 1e3
 
 
@@ -60,45 +65,71 @@ def open_system(name: str, folder: Path | None = None, load: Callable[[Path], Re
         InputError: it is neither.
         JudgeError: the key of a remote one is not in the environment.
     """
-    if is_remote(name):
-        return RemoteReranker(name)
-    for path in (Path(name), *((folder / name,) if folder else ())):
+    return RemoteReranker(name) if is_remote(name) else load(model_folder(name, folder))
+
+
+def model_folder(name: str, folder: Path | None = None) -> Path:
+    """Return the folder of a model; a relative one is also looked for in a workspace.
+
+    Raises:
+        InputError: there is none.
+    """
+    places: list[Path] = [Path(name), *([folder / name] if folder else [])]
+    for path in places:
         if path.is_dir():
-            return load(path)
-    raise InputError(f"no system {name!r}", where="--system", remedy=f"give a model folder, or one of: {FORMS}")
+            return path
+    raise InputError(f"no system {name!r}", where="--system", remedy=f"give a model folder, or one of: {FORMS}, {LANGUAGE_MODELS}")
+
+
+def stamp_of(model: Path) -> str:
+    """Return what changes when a model does: names, sizes and times of its files."""
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    stats = [(path.relative_to(model).as_posix(), path.stat()) for path in files]
+    return hashlib.sha256(json.dumps([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()[:32]
 
 
 def answers_of(
-    name: str, system: Reranker, questions: Sequence[Question], kept: Path, price: System, advance: Advance
+    name: str, system: Reranker, questions: Sequence[Question], kept: Path, price: System, advance: Advance, *, stamp: str = ""
 ) -> dict[str, Answer]:
-    """Return query_id -> answer. Of a remote system, answers in the file are taken from there, and new ones added as they come."""
-    if not isinstance(system, RemoteReranker):
+    """Return query_id -> answer. Answers in the file are taken from there, and new ones added as they come.
+
+    Of a local model this is so only with its stamp; without it, it is asked anew.
+    """
+    is_local = not isinstance(system, RemoteReranker)
+    if is_local and not stamp:
         return _score_here(system, questions, advance)
+    asked_of = f"{name} {stamp}" if is_local else name
     known = _read(kept)
-    found = {q.query_id: known[q.key(name)] for q in questions if q.key(name) in known}
+    found = {q.query_id: known[q.key(asked_of)] for q in questions if q.key(asked_of) in known}
     missing = [q for q in questions if q.query_id not in found]
     if missing:
         with kept.open("a", encoding="utf-8") as file:
-            _mend(kept)
+            mend(kept)
 
             def keep(question: Question, answer: Answer) -> None:
                 found[question.query_id] = answer
-                line = {"system": name, "query_id": question.query_id, "key": question.key(name), "scores": answer.scores.tolist()}
+                line = {"system": name, "query_id": question.query_id, "key": question.key(asked_of), "scores": answer.scores.tolist()}
                 file.write(json.dumps({**line, "tokens": answer.tokens, "searches": answer.searches, "seconds": answer.seconds}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
                 advance(len(found), len(questions))
 
-            asyncio.run(_ask(system, missing, price.concurrency, keep))
+            if isinstance(system, RemoteReranker):
+                asyncio.run(_ask(system, missing, price.concurrency, keep))
+            else:
+                _score_here(system, missing, advance, keep)
     return found
 
 
-def _score_here(system: Reranker, questions: Sequence[Question], advance: Advance) -> dict[str, Answer]:
+def _score_here(
+    system: Reranker, questions: Sequence[Question], advance: Advance, keep: Callable[[Question, Answer], None] = lambda q, a: None
+) -> dict[str, Answer]:
     found = {}
     for done, question in enumerate(questions, 1):
         start = time.perf_counter()
         scores = system.score(question.text, question.documents)
         found[question.query_id] = Answer(scores, 0, 0.0, time.perf_counter() - start)
+        keep(question, found[question.query_id])
         advance(done, len(questions))
     return found
 
@@ -135,7 +166,13 @@ def _read(kept: Path) -> dict[str, Answer]:
     return found
 
 
-def _mend(kept: Path) -> None:
+def below(scores: NDArray[np.float64], others: int) -> NDArray[np.float64]:
+    """Return scores with those of documents that were not asked about after them: below all, in their order."""
+    least = float(scores.min(initial=0.0))
+    return np.concatenate([scores, least - 1.0 - np.arange(others)])
+
+
+def mend(kept: Path) -> None:
     """End a line that a kill cut short, so that the next one stands alone."""
     data = kept.read_bytes()
     if data and not data.endswith(b"\n"):

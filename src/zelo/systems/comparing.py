@@ -16,9 +16,12 @@ from zelo.recipe import System
 from zelo.report.measured import FIRST_STAGE, Measured, find, in_order, read_labels
 from zelo.report.verdict import ALPHA, p_text, signed
 from zelo.rerankers import Reranker, load_reranker
+from zelo.rerankers.remote import is_remote
 from zelo.stages import evaluate, inputs
 from zelo.stages.rank import best_first
-from zelo.systems.asking import ANSWERS, Answer, Question, answers_of, open_system
+from zelo.systems.asking import ANSWERS, Answer, Question, answers_of, model_folder, open_system, stamp_of
+from zelo.systems.listwise import open_listwise, order_lists
+from zelo.systems.pairwise import compare_and_fit, open_judge
 from zelo.types import ScoredDoc
 
 
@@ -39,6 +42,14 @@ class Comparison:
     taken: Mapping[str, Taken]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Per question: measure -> system -> query_id -> value, of the workspace's own rankings and of the systems; and what these took."""
+
+    values: evaluate.Values
+    taken: Mapping[str, Taken]
+
+
 def compare_systems(context: Context, names: Sequence[str], progress: Progress) -> Comparison:
     """Score the candidates of all labeled test questions with each system, and measure it with the workspace's own rankings.
 
@@ -49,23 +60,69 @@ def compare_systems(context: Context, names: Sequence[str], progress: Progress) 
         InputError: an unknown system, or no labels to measure with.
     """
     settings, seed = context.recipe.evaluate, context.recipe.seed
+    asked = ask_systems(context, names, progress)
     split = context.recipe.ingest.test_split
-    qrels = read_labels(context.read("qrels") / f"{split}.tsv", inputs.splits(context.read("splits")))
+    rows = [row for measure in asked.values for row in evaluate.compare(asked.values, measure, split, settings.resamples, seed)]
+    return Comparison(rows, asked.taken)
+
+
+def ask_systems(context: Context, names: Sequence[str], progress: Progress, *, keep_local: bool = False) -> Asked:
+    """Have the systems score the candidates of all labeled test questions.
+
+    Args:
+        context: of the workspace.
+        names: of systems.
+        progress: shows how far it is.
+        keep_local: keep the answers of local models too, until the model changes.
+
+    Raises:
+        InputError: an unknown system, or no labels to measure with.
+    """
+    settings = context.recipe.evaluate
+    qrels = read_labels(context.read("qrels") / f"{context.recipe.ingest.test_split}.tsv", inputs.splits(context.read("splits")))
     if not qrels:
         raise InputError("no test question has labels", where=str(context.read("qrels")), remedy="systems are compared by labels")
-    materials = _Materials(context)
-    opened = {name: open_system(name, context.workspace.root, materials.load) for name in names}  # all names before anything is paid
-    questions = materials.questions(list(qrels))
     runs = dict(evaluate.read_runs((context.read("candidates"), context.read("rankings")), qrels))
     taken = {}
-    for name, system in opened.items():
-        price = settings.systems.get(name, System())
-        found = answers_of(name, system, questions, context.workspace.root / ANSWERS, price, progress.task(name))
-        runs[name] = {q.query_id: best_first(q.query_id, list(q.doc_ids), found[q.query_id].scores.tolist()) for q in questions}
-        taken[name] = _taken(list(found.values()), settings.systems.get(name))
-    values = evaluate.measure_systems(runs, qrels, settings.measures)
-    rows = [row for measure in values for row in evaluate.compare(values, measure, split, settings.resamples, seed)]
-    return Comparison(rows, taken)
+    if names:
+        materials = _Materials(context)
+        opened = {name: _opened(name, context, materials, progress, keep_local) for name in names}  # all before anything is paid
+        questions = materials.questions(list(qrels))
+        for name, ask in opened.items():
+            found = ask(questions)
+            runs[name] = {q.query_id: best_first(q.query_id, list(q.doc_ids), found[q.query_id].scores.tolist()) for q in questions}
+            taken[name] = _taken(list(found.values()), settings.systems.get(name))
+    return Asked(evaluate.measure_systems(runs, qrels, settings.measures), taken)
+
+
+def _opened(
+    name: str, context: Context, materials: _Materials, progress: Progress, keep_local: bool
+) -> Callable[[Sequence[Question]], dict[str, Answer]]:
+    """Return what asks a system, when it is known that it can be asked."""
+    price = context.recipe.evaluate.systems.get(name, System())
+    word = name.partition(":")[0]
+    if word == "pairwise":
+        judge = open_judge(name, context)
+        return lambda questions: compare_and_fit(judge, questions, price, context)
+    if word == "listwise":
+        ranker = open_listwise(name, context)
+        return lambda questions: order_lists(name, ranker, questions, price, context, progress.task(name))
+    system = open_system(name, context.workspace.root, materials.load)
+    stamp = stamp_of(model_folder(name, context.workspace.root)) if keep_local and not is_remote(name) else ""
+    kept = context.workspace.root / ANSWERS
+    return lambda questions: answers_of(name, system, questions, kept, price, progress.task(name), stamp=stamp)
+
+
+def time_system(context: Context, name: str, most: int, progress: Progress) -> Taken:
+    """Ask a model of the workspace about so many labeled test questions, one after the other; its times are kept until it changes."""
+    split = inputs.splits(context.read("splits"))
+    qrels = read_labels(context.read("qrels") / f"{context.recipe.ingest.test_split}.tsv", split)
+    materials = _Materials(context)
+    questions = materials.questions(list(qrels))[:most]
+    folder = model_folder(name, context.workspace.root)
+    kept = context.workspace.root / ANSWERS
+    found = answers_of(name, materials.load(folder), questions, kept, System(), progress.task(f"timing {name}"), stamp=stamp_of(folder))
+    return _taken(list(found.values()), None)
 
 
 class _Materials:
@@ -94,7 +151,8 @@ class _Materials:
 def _taken(answers: Sequence[Answer], price: System | None) -> Taken:
     seconds = np.array([answer.seconds for answer in answers] or [np.nan])
     priced = price is not None and (price.token_price > 0 or price.search_price > 0)
-    dollars = sum(answer.cost(price) for answer in answers) if price is not None and priced else None
+    own = sum(answer.dollars for answer in answers if answer.dollars is not None)  # of language models, by prices of their own
+    dollars = own or (sum(answer.cost(price) for answer in answers) if price is not None and priced else None)
     return Taken(dollars, float(np.median(seconds)), float(np.quantile(seconds, 0.95)))
 
 

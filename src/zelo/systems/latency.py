@@ -25,7 +25,7 @@ from zelo.core.significance import block_bootstrap_quantiles
 from zelo.errors import InputError, ZeloError
 from zelo.rerankers import Reranker
 from zelo.rerankers.remote import RemoteReranker, is_remote
-from zelo.systems.asking import open_system
+from zelo.systems.asking import model_folder, open_system
 
 LEVELS = (0.5, 0.95, 0.99)
 KILOBYTE = 1000
@@ -169,11 +169,13 @@ def _behind(took: NDArray[np.float64]) -> bool:
 @contextlib.contextmanager
 def asking(name: str, folder: Path | None, *, http: bool) -> Iterator[Asker]:
     """Yield what asks a system: a hosted one, one in this process, or one behind a server that is started here."""
+    if name.partition(":")[0] in ("pairwise", "listwise"):
+        raise InputError(f"{name} is no single call", where="--system", remedy="`zelo evaluate --system` says how long its calls take")
     if is_remote(name):
         remote = RemoteReranker(name, retries=0)
         yield Asker("remote", remote.ask, remote.close)
     elif http:
-        with _served(_folder_of(name, folder)) as url:
+        with _served(model_folder(name, folder)) as url:
             remote = RemoteReranker(f"zelo:{url}", retries=0)
             yield Asker("HTTP", remote.ask, remote.close)
     else:
@@ -184,14 +186,6 @@ def asking(name: str, folder: Path | None, *, http: bool) -> Iterator[Asker]:
                 return await asyncio.get_running_loop().run_in_executor(thread, system.score, query, documents)
 
             yield Asker("in process", ask)
-
-
-def _folder_of(name: str, folder: Path | None) -> Path:
-    places: list[Path] = [Path(name), *([folder / name] if folder else [])]
-    for path in places:
-        if path.is_dir():
-            return path
-    raise InputError(f"no model folder {name!r}", where="--system", remedy="give a folder, or the name of a remote reranker")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,241 @@
+"""`zelo watch`: read what is new in the logs, judge the days that are over, seal them, put all days on charts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zelo.core.control_charts import Point
+from zelo.errors import JudgeError, WorkspaceError
+from zelo.judges.journal import Journal
+from zelo.pipeline import Context
+from zelo.progress import Progress
+from zelo.recipe import Recipe
+from zelo.watching.asking import JournalPanel, read_anchors, recipe_told, told
+from zelo.watching.days import Days, News, write_json
+from zelo.watching.drift import Chart, Drift, assess
+from zelo.watching.finding import HEAD, WorkspaceFinder, prepare
+from zelo.watching.judging import Anchor, judge_searches
+from zelo.watching.sampling import Gathered
+from zelo.watching.sorting import Failure
+from zelo.workspace import Workspace
+
+_NEEDED = ("corpus", "queries", "splits", "vectors", "scores", "judges", "model")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a run of `zelo watch` did and found."""
+
+    judged: tuple[str, ...]
+    sealed: Mapping[str, Mapping[str, Any]]
+    drift: Drift
+    notes: tuple[str, ...]
+
+
+def watch(workspace: Workspace, logs: Sequence[Path], until: str, source: Path | None, progress: Progress) -> Watched:
+    """Judge the days up to `until` that are not judged yet; what an interruption left is gone on with.
+
+    Args:
+        workspace: one that has run up to `train`.
+        logs: of live searches.
+        until: the last day that is over, as 2026-03-01.
+        source: what should be in the corpus, see `WorkspaceFinder`.
+        progress: shows what happens.
+
+    Raises:
+        WorkspaceError: the workspace lacks what is needed.
+        InputError: a log cannot be read, or too much of it.
+        JudgeError: a judge cannot go on, or too many answers are missing. What was answered is kept.
+    """
+    missing = [name for name in _NEEDED if not workspace.path(name).exists()]
+    if missing:
+        what = f"has no {', '.join(missing)} yet: watching needs its first stages, scores and student"
+        raise WorkspaceError(what, where=str(workspace.root), remedy=f"`zelo run {workspace.root}` makes them")
+    days, settings = Days(workspace.root), workspace.recipe.watch
+    days.folder.mkdir(exist_ok=True)
+    with workspace.locked():
+        news = days.read(list(logs), until, settings.baseline_from, workspace.recipe.seed)
+        judged = tuple(_judge_all(workspace, days, news, source, progress))
+        days.close(news)
+        return Watched(judged, sealed := days.sealed(), assess(sealed, settings), tuple(_notes(news, days)))
+
+
+def look(workspace: Workspace) -> Watched:
+    """Return what is known without reading a log or asking anybody."""
+    days = Days(workspace.root)
+    sealed = days.sealed()
+    return Watched((), sealed, assess(sealed, workspace.recipe.watch), ())
+
+
+def _judge_all(workspace: Workspace, days: Days, news: News, source: Path | None, progress: Progress) -> Iterator[str]:
+    if not news.days:
+        return
+    context = Context(workspace, workspace.recipe, workspace.root, progress)
+    finder = WorkspaceFinder(context, workspace.recipe.watch.pool, source)
+    anchors = read_anchors(context)
+    with Journal(days.journal, keep_reasoning=workspace.recipe.judge.keep_reasoning) as journal:
+        for day in sorted(news.days):
+            progress.note(f"{day}: {news.days[day].searches:,} searches ...")
+            record = judge_day(day, news.days[day], _Judging(context, finder, journal, anchors, days))
+            days.seal(day, record)
+            yield day
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """What judging a day takes."""
+
+    context: Context
+    finder: WorkspaceFinder
+    journal: Journal
+    anchors: Sequence[Anchor]
+    days: Days
+
+
+def judge_day(day: str, gathered: Gathered, tools: _Judging) -> dict[str, Any]:
+    """Sample a day's searches and have them judged within the day's budget; returns the record to seal."""
+    recipe, journal = tools.context.recipe, tools.journal
+    dollars, tokens = tools.days.begin(day, journal.spent())
+    cap = dollars + recipe.watch.dollars if recipe.watch.dollars else 0.0
+    capped = replace(recipe, judge=replace(recipe.judge, budget_dollars=cap, budget_tokens=0))
+    sampled = gathered.sample(most_searches(recipe))
+    groups: dict[tuple[str, str], list[int]] = {_plain(recipe): []}  # always there: its judges say whether days compare
+    for i, one in enumerate(sampled):
+        groups.setdefault(told(recipe, one.search), []).append(i)
+    rows: list[dict[str, Any] | None] = [None] * len(sampled)
+    answered, spent, names = 0, False, list[str]()
+    for (criterion, about), members in groups.items():
+        context = replace(tools.context, recipe=recipe_told(capped, criterion, about))
+        panel = JournalPanel(context, journal, tools.finder.signals, tools.anchors)
+        if (criterion, about) == _plain(recipe):
+            names = [f"{name} {prompt}" for name, prompt in panel.names]
+        prepared = [prepare(sampled[i].search, tools.finder, recipe.watch.challengers, recipe.watch.depth) for i in members]
+        found = judge_searches(prepared, panel, tools.anchors, recipe.watch.anchors, recipe.seed)
+        if not panel.spent:
+            _check_missing(found, recipe, day)
+        for i, row in zip(members, found, strict=True):
+            rows[i] = row | {"stratum": sampled[i].stratum, "weight": sampled[i].weight}
+        answered, spent = answered + panel.answered, spent or panel.spent
+    kept = [row for row in rows if row is not None and not (row["quality"] is None and row["missing"])]
+    return {
+        "day": day,
+        "searches": gathered.searches,
+        "empty": gathered.empty,
+        "clicked": gathered.clicked,
+        "clicks_logged": gathered.logged_clicks,
+        "candidates_logged": gathered.with_candidates,
+        "sampled": len(sampled),
+        "unjudged": len(sampled) - len(kept),
+        "budget_spent": spent,
+        "answers": answered,
+        "dollars": round(journal.spent()[0] - dollars, 9),
+        "tokens": journal.spent()[1] - tokens,
+        "judges": names,
+        "rows": kept,
+    }
+
+
+def _plain(recipe: Recipe) -> tuple[str, str]:
+    return recipe.judge.criterion, recipe.judge.context
+
+
+def most_searches(recipe: Recipe) -> int:
+    """Return how many searches of a day may be judged: as many as are wished, within the day's questions."""
+    settings, judges = recipe.watch, len(recipe.judge.ensemble)
+    each = judges * (HEAD * settings.challengers + settings.anchors)
+    return max(1, min(settings.per_day, settings.questions // each))
+
+
+def _check_missing(rows: Sequence[Mapping[str, Any]], recipe: Recipe, day: str) -> None:
+    judges = len(recipe.judge.ensemble)
+    wanted = sum(len(row["head"]) * len(row["challengers"]) * judges for row in rows)
+    missing = sum(row["missing"] for row in rows)
+    if missing > recipe.judge.max_missing * wanted:
+        what = f"{missing:,} of {wanted:,} answers about {day} are missing"
+        raise JudgeError(what, where="zelo watch", remedy="run again to retry only those, or raise judge.max_missing")
+
+
+def _notes(news: News, days: Days) -> Iterator[str]:
+    for name, reading in news.readings.items():
+        if reading.faults:
+            shown = "; ".join(reading.named)
+            yield f"{reading.faults:,} lines of {Path(name).name} cannot be read and were left out; the last: {shown}"
+        if reading.late:
+            yield f"{reading.late:,} searches of {Path(name).name} came after their day had been judged and were left out"
+    if news.waiting:
+        yield f"{news.waiting:,} searches are of days that are not over"
+
+
+def write_reports(workspace: Workspace, found: Watched) -> dict[str, Any]:
+    """Write watch/report.json, watch/failures.jsonl and watch/index.html; returns what the first one holds."""
+    from zelo.watching.page import render
+
+    days = Days(workspace.root)
+    summary = summarized(workspace, found)
+    write_json(days.folder / "report.json", summary)
+    shown = ("query", "customer", "place", "head", "level", "candidates_logged")
+    lines = [{"day": f.day, **vars_of(f.failure), **{key: f.row[key] for key in shown}} for f in found.drift.failures]
+    partial = days.folder / ".failures.partial"
+    partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
+    partial.replace(days.folder / "failures.jsonl")
+    partial.write_text(render(workspace, found, summary), "utf-8")
+    partial.replace(days.folder / "index.html")
+    return summary
+
+
+def summarized(workspace: Workspace, found: Watched) -> dict[str, Any]:
+    """Return what was found as plain values: the JSON that alerts are made from."""
+    drift = found.drift
+    last = found.sealed[drift.days[-1]] if drift.days else None
+    counts = Counter(f.failure.kind for f in drift.failures if drift.days and f.day == drift.days[-1])
+    day = None if last is None else {key: value for key, value in last.items() if key != "rows"} | {"failures": dict(counts)}
+    ordinary = list(drift.days[: workspace.recipe.watch.baseline_days])
+    return {
+        "workspace": workspace.root.resolve().name,
+        "days": len(drift.days),
+        "last_day": drift.days[-1] if drift.days else None,
+        "newly_judged": list(found.judged),
+        "baseline": {"days": ordinary, "wanting": drift.wanting, "floor": drift.floor},
+        "alarm": bool(drift.alarms),
+        "kinds": drift.kinds,
+        "likely": drift.likely,
+        "alarms": [_alarm(chart) for chart in drift.alarms],
+        "last": day,
+        "charts": {name: _chart(chart) for name, chart in drift.charts.items()},
+        "notes": list(found.notes),
+    }
+
+
+def _alarm(chart: Chart) -> dict[str, Any]:
+    last = chart.points[-1]
+    return {
+        "chart": chart.name,
+        "since": chart.since,
+        "value": last.ewma,
+        "ordinary": chart.level.mean,
+        "limit": last.limit,
+        "z": last.z,
+    }
+
+
+def _chart(chart: Chart) -> dict[str, Any]:
+    return {
+        "about": chart.about,
+        "ordinary": chart.level.mean,
+        "stderr": chart.level.stderr,
+        "between_days": chart.level.between,
+        "judge_noise_share": chart.noise_share,
+        "baseline": dict(zip(chart.baseline_days, chart.before, strict=True)),
+        "days": {day: vars_of(point) for day, point in zip(chart.days, chart.points, strict=True)},
+    }
+
+
+def vars_of(item: Point | Failure) -> dict[str, Any]:
+    """Return a point of a chart, or a failure, as plain values."""
+    return dataclasses.asdict(item)
