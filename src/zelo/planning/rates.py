@@ -15,7 +15,7 @@ SECONDS = {
     "posting": 3e-9,  # retrieve: BM25, per query and document
     "product": 3e-10,  # retrieve: exact dense search, per query, document and dimension
     "found": 2.5e-6,  # retrieve: per query, leg and document up to `retrieve.depth`
-    "drawn pair": 2.4e-5,  # pair
+    "drawn pair": 1.4e-5,  # pair
     "judged": 4e-5,  # judge: one judgment of an offline judge, whatever the length
     "judged token": 2e-7,  # per token of a document that it reads
     "call": 5e-4,  # judge: the client's own work for one answer over the network (docs/decisions/0019)
