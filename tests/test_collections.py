@@ -130,18 +130,21 @@ class TestOpenCollection:
         with pytest.raises(InputError, match=r"^nowhere: no such collection. built in are python_docs, synthetic; or give the path"):
             open_collection("nowhere")
 
-    def test_a_file_is_no_collection(self, tmp_path: Path) -> None:
+    def test_documents_without_queries_are_no_collection(self, tmp_path: Path) -> None:
         path = tmp_path / "corpus.jsonl"
         path.write_text("{}\n")
-        with pytest.raises(InputError, match="this is a file, not a folder"):
-            open_collection(path)
+        for source in (path, tmp_path / "empty"):
+            (tmp_path / "empty").mkdir(exist_ok=True)
+            with pytest.raises(InputError, match=r"documents without queries. give what people asked"):
+                open_collection(source)
 
     def test_a_folder_without_corpus_names_what_it_holds(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"no corpus.jsonl in this folder. the folder is empty"):
+        (tmp_path / "qrels").mkdir()
+        with pytest.raises(InputError, match=r"no corpus.jsonl in this folder. the folder holds qrels/"):
             open_collection(tmp_path)
         for number in range(9):
             (tmp_path / f"set{number}").mkdir()
-        with pytest.raises(InputError, match=r"the folder holds set0/, set1/, .*, set7/ and 1 more"):
+        with pytest.raises(InputError, match=r"the folder holds qrels/, set0/, .*, set6/ and 2 more"):
             open_collection(tmp_path)
 
     def test_a_folder_without_queries(self, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8"))
 
 BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "parameters", "recipe", "progress", "workspace", "pipeline", "runner", "shards", "whole_queries", "plan_parameters"}
+SPINE = {"artifacts", "parameters", "sections", "recipe", "progress", "workspace", "pipeline", "runner", "shards", "whole_queries"}
 LOW = BASE | {"core", "encoders"}
 COMMANDED = {
     "report",
@@ -32,6 +32,8 @@ COMMANDED = {
     "plain",
     "reasoning",
     "refining",
+    "exports",
+    "optimizing",
     "bench",
     "watching",
     "promotion",
@@ -49,9 +51,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rerankers": LOW | {"language_models"},
     "training": LOW | {"rerankers", "recipe"},
     "reasoning": LOW | PARTS | SPINE,
+    "exports": LOW | PARTS | SPINE | {"stages"},
     "artifacts": BASE,
-    "plan_parameters": {"parameters"},
-    "recipe": BASE | {"plan_parameters", "parameters"},
+    "recipe": BASE | {"parameters", "sections"},
+    "sections": BASE | {"parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
     "shards": set(),
@@ -71,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "watching": LOW | PARTS | SPINE | {"report", "stages"},
     "commands": LOW | PARTS | SPINE | COMMANDED,
     "refining": LOW | PARTS | SPINE | {"stages", "planning", "watching", "promotion"},
+    "optimizing": LOW | PARTS | SPINE | {"stages"},
     "cli": BASE | {"commands", "pipeline", "__version__"},
     "plain": BASE,
     "planning": LOW | PARTS | SPINE | {"stages", "plain"},
@@ -83,7 +87,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Part of the package -> what it may import, itself apart. `pipeline` finds the stages by their names and imports none."""
 
 HEAVY = {"torch", "openvino", "transformers", "sentence_transformers", "tokenizers", "bm25s", "Stemmer", "py3langid", "matplotlib"}
-HEAVY |= {"ray", "lancedb", "pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
+HEAVY |= {"semantic_text_splitter", "pypdfium2", "selectolax", "charset_normalizer", "huggingface_hub"}
+HEAVY |= {"ray", "pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
 IN_CORE = {"numpy", "scipy", "numba"}
 MAX_LINES, MAX_FUNCTION = 300, 50
 

@@ -188,6 +188,12 @@ ARTIFACTS: dict[str, Artifact] = {
             "every measure of every system on every test question",
             {"system": "string", "measure": "string", "query_id": "string", "value": "double"},
         ),
+        Artifact("runs", "runs", "the systems' rankings, cut to benchmark.depth, TREC runs (benchmark)"),
+        Artifact(
+            "standings",
+            "report/standings.json",
+            "systems compared: values with intervals, differences with tests, each judge's order, whom it sides with, cost (benchmark)",
+        ),
         Artifact("report", "report/index.html", "the page for people"),
     )
 }

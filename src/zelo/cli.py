@@ -15,7 +15,9 @@ import click
 from zelo import __version__
 from zelo.commands import (
     benching,
+    benchmarking,
     comparing,
+    exporting,
     judging,
     models,
     promoting,
@@ -60,14 +62,18 @@ for _command in (
     promoting.rollback,
     reasoning.reasoning,
     serving.serve,
+    benchmarking.benchmark,
+    exporting.export_command,
     comparing.evaluate,
     comparing.latency,
     benching.bench,
     models.export_model,
     models.verify,
+    models.optimize,
     models.log,
 ):
     cli.add_command(_command)
+cli.add_command(working.new, "init")
 
 for _command in (
     reasoning.import_command,

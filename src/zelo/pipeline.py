@@ -1,8 +1,9 @@
 """The system on one screen: the stages in order, with what each reads and writes. runner.py runs them.
 
-Two lines: `DIRECT` (the judges play the tournament) and `DISTILLED` (the judges teach a pairwise model on few pairs, and
-that model, a judge like any other, plays it; the paper's line). A refine round is one of them with two stages more. The command
-line, the manifest, `zelo status` and the table in the README are made from these tuples.
+Three lines: `DIRECT` (the judges play the tournament), `DISTILLED` (the judges teach a pairwise model on few pairs, and
+that model, a judge like any other, plays it; the paper's line) and `BENCHMARK` (other systems' rankings are judged and compared).
+A refine round is one of the first two with two stages more. The command line, the manifest, `zelo status` and the table in the
+README are made from these tuples.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Stage:
 
     It has `external(recipe) -> digests` if it reads beyond the workspace; "" stands for what cannot be found now. `sections` are
     the recipe's sections that it depends on, or single parameters of others, as in "retrieve.language"; `version` goes up when
-    its output for the same input changes.
+    its output for the same input changes. `derived` names artifacts of which it also reads what a command made from them, if anything.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stage:
     sections: tuple[str, ...]
     version: int = 1
     has_external: bool = False
+    derived: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -135,6 +137,8 @@ DIRECT = (
         ("model", "corpus", "queries", "splits", "candidates", "vectors", "scores"),
         ("rankings",),
         ("rank",),
+        2,
+        derived=("model",),
     ),
     Stage(
         "evaluate",
@@ -211,7 +215,42 @@ DISTILLED = (
     *_LAST,
 )
 
-LINES: dict[str, tuple[Stage, ...]] = {"direct": DIRECT, "distilled": DISTILLED}
+BENCHMARK = (
+    replace(DIRECT[0], summary="read the documents and the questions that the systems answered", sections=("ingest", "benchmark.systems")),
+    Stage(
+        "gather",
+        "the systems' rankings; the union of their heads",
+        ("corpus", "queries"),
+        ("runs", "candidates"),
+        ("benchmark.systems", "benchmark.depth", "retrieve.candidates"),
+        1,
+        True,
+    ),
+    replace(
+        DIRECT[1],
+        summary="vectors of the pooled documents, for offline judges",
+        reads=("corpus", "queries", "candidates"),
+        sections=("encode", "judge.ensemble"),
+    ),
+    *DIRECT[3:7],  # pair, judge, pool, fit
+    Stage(
+        "standings",
+        "the systems by the scores: intervals, tests, what the judges differ in",
+        ("runs", "candidates", "judgments", "judges", "agreement", "duplicates"),
+        ("standings", "per_query"),
+        ("benchmark", "pool", "fit", "evaluate.resamples", "seed"),
+    ),
+    Stage(
+        "report",
+        "one page for people",
+        ("standings", "queries", "corpus"),
+        ("report",),
+        tuple(f.name for f in dataclasses.fields(Recipe)),
+    ),
+)
+"""Systems compared without labels, by `zelo benchmark`: no first stage and no student of our own."""
+
+LINES: dict[str, tuple[Stage, ...]] = {"direct": DIRECT, "distilled": DISTILLED, "benchmark": BENCHMARK}
 
 FAILURES = Stage(
     "failures",
@@ -239,7 +278,7 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def refined(line: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """Return the stages of a refine round of a line."""
+    """Return the stages of a refine round of a line; a benchmark has no model that a round could refine."""
     found: list[Stage] = []
     for stage in line:
         if stage.name == "pair":

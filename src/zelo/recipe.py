@@ -17,21 +17,15 @@ from typing import Any, Literal
 
 from zelo.errors import RecipeError
 from zelo.parameters import build, parameter, parse_value, require_known, toml_section, toml_value
-from zelo.plan_parameters import Planning
+from zelo.sections import Benchmark as Benchmark
+from zelo.sections import Ingest as Ingest
+from zelo.sections import Planning as Planning
+from zelo.sections import Rankings as Rankings
+from zelo.sections import Refine as Refine
 from zelo.types import Link
 
 LEGS = ("bm25", "dense", "imported")
 """What the first stage can be made of."""
-
-
-@dataclass(frozen=True)
-class Ingest:
-    """Which questions and documents to work on."""
-
-    collection: str = parameter("python_docs", "a BEIR folder, or the name of a built-in collection: python_docs, synthetic")
-    test_split: str = parameter("test", "the split whose questions are kept out of training and reported on")
-    max_train_queries: int = parameter(400, "train on at most so many questions, chosen by a hash of their ids; 0 = all", least=0)
-    max_test_queries: int = parameter(0, "report on at most so many questions, chosen likewise; 0 = all", least=0)
 
 
 @dataclass(frozen=True)
@@ -233,6 +227,7 @@ class Rank:
     """What is reranked at the end."""
 
     depth: int = parameter(100, "candidates reranked per test question", least=1)
+    engine: Literal["auto", "torch", "openvino", "optimized"] = parameter("auto", "what computes a student that reads both texts")
 
 
 @dataclass(frozen=True)
@@ -253,19 +248,6 @@ class Evaluate:
     measures: tuple[str, ...] = parameter(["nDCG@10", "MRR@10", "Recall@100", "judged@10"], "measures; the first one decides")
     resamples: int = parameter(10_000, "resamples of bootstrap intervals and randomization tests", least=100)
     systems: Mapping[str, System] = parameter({}, 'one table per system: [evaluate.systems."cohere:MODEL"]')
-
-
-@dataclass(frozen=True)
-class Refine:
-    """A further round in a workspace of its own, made by `zelo refine`: what the parent's model ranks low (paper section 5.6)."""
-
-    parent: str = parameter("", "the workspace that this one goes on from; empty = this is a first round")
-    reference: Literal["auto", "labels", "production", "scores"] = parameter(
-        "auto", "the document that should be on top: auto = production where the file has it, else labels; without both scores"
-    )
-    production: str = parameter("", "what was shown or clicked: a TREC run, or JSON Lines of query_id or query, doc_id, and score or not")
-    threshold: int = parameter(0, "a reference document ranked below this place is a failure; 0 = chosen by share", least=0)
-    share: float = parameter(0.2, "choose the smallest threshold with at most this share of failures", least=0.0, most=1.0)
 
 
 @dataclass(frozen=True)
@@ -314,7 +296,10 @@ class Report:
 class Recipe:
     """All parameters of a workspace. `line` chooses the order of stages, `seed` seeds every random draw."""
 
-    line: Literal["direct", "distilled"] = parameter("direct", "direct = the judges play the tournament; distilled = a pairwise model does")
+    line: Literal["direct", "distilled", "benchmark"] = parameter(
+        "direct",
+        "direct = the judges play the tournament; distilled = a pairwise model does; benchmark = systems are compared, nothing is trained",
+    )
     seed: int = parameter(0, "seed of every random draw", least=0)
     ingest: Ingest = field(default_factory=Ingest)
     encode: Encode = field(default_factory=Encode)
@@ -329,6 +314,7 @@ class Recipe:
     train: Train = field(default_factory=Train)
     rank: Rank = field(default_factory=Rank)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    benchmark: Benchmark = field(default_factory=Benchmark)
     refine: Refine = field(default_factory=Refine)
     report: Report = field(default_factory=Report)
     plan: Planning = field(default_factory=Planning)

@@ -33,7 +33,12 @@ def recipe_for(parent: Workspace, root: Path, *, live: bool = False) -> Recipe:
     """Return the recipe of the child that is there; else the parent's, naming it, without its production file and threshold.
 
     A `live` child has a collection of its own: the parent's, and live queries that failed (`watching.live_round`).
+
+    Raises:
+        WorkspaceError: the parent is a benchmark, which trains no model.
     """
+    if parent.recipe.line == "benchmark":
+        raise WorkspaceError("is a benchmark: it has no model to refine", where=str(parent.root), remedy="use a workspace of `zelo new`")
     if (root / "recipe.toml").is_file():
         return Workspace.open(root).recipe
     fresh = replace(parent.recipe.refine, parent=str(parent.root.resolve()), production="", threshold=0)

@@ -15,7 +15,7 @@ from zelo.pipeline import Context, Outcome, Stage, find, select, stages
 from zelo.progress import Progress, Silent
 from zelo.recipe import Recipe
 from zelo.shards import Executor, Here
-from zelo.workspace import Entry, Workspace, fingerprint
+from zelo.workspace import DERIVED, Entry, Workspace, fingerprint
 
 
 def check(recipe: Recipe) -> None:
@@ -149,6 +149,7 @@ def _identity(workspace: Workspace, stage: Stage, before: Entry | None = None) -
         # What has gone, such as an archived collection, has not changed: what was made from it is still good.
         found = _module(stage).external(workspace.recipe)
         reads.update({name: digest or (before.reads.get(name, "") if before else "") for name, digest in found.items()})
+    reads.update({f"{ARTIFACTS[a].path}/{DERIVED}": made for a in stage.derived if (made := workspace.derived(a))})
     tables = recipes.to_dict(workspace.recipe)
     parameters: dict[str, Any] = {}
     for name in stage.sections:
@@ -159,7 +160,7 @@ def _identity(workspace: Workspace, stage: Stage, before: Entry | None = None) -
 
 def _why_stale(workspace: Workspace, stage: Stage, entry: Entry) -> str:
     reads, print_ = _identity(workspace, stage, entry)
-    changed = sorted(a for a in reads if reads[a] != entry.reads.get(a))
+    changed = sorted(a for a in {*reads, *entry.reads} if reads.get(a) != entry.reads.get(a))
     if changed:
         return f"{', '.join(changed)} changed"
     if print_ != entry.fingerprint:

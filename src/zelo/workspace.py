@@ -25,6 +25,8 @@ from zelo.errors import WorkspaceError
 from zelo.recipe import Recipe
 
 PARTIAL = ".partial"
+DERIVED = "openvino"
+"""A folder in an artifact that a command made from the artifact; no part of it. When the artifact is made anew, it goes."""
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -112,6 +114,11 @@ class Workspace:
             if entry.stamp.get(artifact) == stamp:
                 return entry.writes[artifact]
         return _digest(path)
+
+    def derived(self, artifact: str) -> str | None:
+        """Return the sha256 of what a command made from an artifact, or None if there is nothing."""
+        path = self.path(artifact) / DERIVED
+        return _digest(path) if path.is_dir() else None
 
     @contextmanager
     def writing(self, stage: str) -> Iterator[Path]:
@@ -261,7 +268,8 @@ def _link(source: str, target: str) -> None:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))  # file managers leave hidden files
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))  # file managers leave hidden files
+    return [p for p in files if p.relative_to(path).parts[0] != DERIVED]
 
 
 def _stamp(path: Path) -> str:

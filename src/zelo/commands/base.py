@@ -26,8 +26,18 @@ WORKSPACE = click.argument("workspace", type=click.Path(path_type=Path))
 SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a parameter of the recipe, e.g. pair.degree=6.")
 
 
-def run_stages(workspace: Path, *, dry_run: bool = False, settings: tuple[str, ...] = (), **choice: Any) -> None:
-    """Run stages of a workspace, `choice` as for `runner.run`, with these settings saved first; or say what would run."""
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "torch", "openvino", "optimized"]),
+    help="What computes the model; as rank.engine in a recipe.  [default: the workspace's, else auto]",
+)
+
+
+def run_stages(workspace: Path, *, dry_run: bool = False, quiet: bool = False, settings: tuple[str, ...] = (), **choice: Any) -> None:
+    """Run stages of a workspace, `choice` as for `runner.run`, with these settings saved first; or say what would run.
+
+    What came of it is printed unless `quiet`.
+    """
     from zelo import pipeline, progress, runner
 
     opened = open_workspace(workspace)
@@ -48,7 +58,8 @@ def run_stages(workspace: Path, *, dry_run: bool = False, settings: tuple[str, .
         finished = runner.run(opened, progress=shown, on_stage=told(shown), **choice)
     if not finished:
         click.echo("all is up to date", err=True)
-    if opened.path("metrics").exists() and all(s.done for s in runner.status(opened)):
+    result = "standings" if recipe.line == "benchmark" else "metrics"
+    if not quiet and opened.path(result).exists() and all(s.done for s in runner.status(opened)):
         _print_result(opened)
 
 
@@ -63,6 +74,13 @@ def save(workspace: Workspace, recipe: Recipe) -> None:
 
 
 def _print_result(workspace: Workspace) -> None:
+    if workspace.recipe.line == "benchmark":
+        from zelo.report.standings import lines, read_standings
+
+        for text in lines(read_standings(workspace.path("standings"))):
+            click.echo(text)
+        click.echo(f"report: {workspace.path('report')}")
+        return
     from zelo.report.summary import print_summary
 
     print_summary(workspace)
@@ -118,16 +136,16 @@ def changed(recipe: Recipe, settings: tuple[str, ...], collection: str | None = 
     Raises:
         RecipeError: a setting without "=", or one that the recipe refuses.
     """
-    from zelo.collections import BUILT_IN
+    from zelo.collections import BUILT_IN, HUB
 
     recipe = recipe.with_settings(dict_of(settings))
     name = recipe.ingest.collection if collection is None else collection
     if not name:
-        raise RecipeError("the collection has no name", remedy=f"give a BEIR folder, or one of: {', '.join(BUILT_IN)}")
-    if name not in BUILT_IN:
+        raise RecipeError("the collection has no name", remedy=f"give a folder, or one of: {', '.join(BUILT_IN)}")
+    if name not in BUILT_IN and not name.startswith(HUB):
         name = os.path.abspath(name)  # the workspace must work from any current folder
     ingest, encode, retrieve, train = (
-        replace(recipe.ingest, collection=name),
+        replace(recipe.ingest, collection=name, queries=os.path.abspath(recipe.ingest.queries) if recipe.ingest.queries else ""),
         replace(recipe.encode, model=_absolute(recipe.encode.model)),
         replace(recipe.retrieve, run=os.path.abspath(recipe.retrieve.run) if recipe.retrieve.run else ""),
         replace(recipe.train, base=_absolute(recipe.train.base)),
@@ -140,6 +158,10 @@ def changed(recipe: Recipe, settings: tuple[str, ...], collection: str | None = 
         parent=os.path.abspath(recipe.refine.parent) if recipe.refine.parent else "",
         production=os.path.abspath(recipe.refine.production) if recipe.refine.production else "",
     )
+    systems = {
+        name: replace(system, run=os.path.abspath(system.run) if system.run else "") for name, system in recipe.benchmark.systems.items()
+    }
+    recipe = replace(recipe, benchmark=replace(recipe.benchmark, systems=systems))
     return replace(recipe, ingest=ingest, encode=encode, retrieve=retrieve, judge=judge, pairwise=pairwise, train=train, refine=refine)
 
 

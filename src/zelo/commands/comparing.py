@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zelo.commands.base import SET, WORKSPACE, open_workspace, run_stages
+from zelo.commands.base import ENGINE, SET, WORKSPACE, open_workspace, run_stages
 from zelo.errors import InputError
 
 SYSTEM = click.option(
@@ -50,6 +50,7 @@ def evaluate(workspace: Path, force: bool, systems: tuple[str, ...], settings: t
 @click.command()
 @WORKSPACE
 @SYSTEM
+@ENGINE
 @click.option("--http", is_flag=True, help="Put a server in front of model folders, in a process of its own.")
 @click.option("--payload", "sizes", multiple=True, type=click.FloatRange(0.1, 10_000), default=(12.0, 150.0), show_default=True, help="KB.")
 @click.option("--rate", "rates", multiple=True, type=click.FloatRange(0.01, 10_000), default=(1.0,), show_default=True, help="Per second.")
@@ -57,7 +58,7 @@ def evaluate(workspace: Path, force: bool, systems: tuple[str, ...], settings: t
 @click.option("--warm-up", type=click.FloatRange(0.0), default=5.0, show_default=True, help="Seconds before that are not counted.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of texts, arrivals and intervals.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per measurement.")
-def latency(workspace: Path, systems: tuple[str, ...], http: bool, as_json: bool, **protocol: Any) -> None:
+def latency(workspace: Path, systems: tuple[str, ...], engine: Any, http: bool, as_json: bool, **protocol: Any) -> None:
     """Measure how long rerankers take: payloads of the workspace's texts, random arrivals, median, p95, p99 with error bars.
 
     Without --system it is the workspace's student, without the vectors of its corpus.
@@ -77,7 +78,7 @@ def latency(workspace: Path, systems: tuple[str, ...], http: bool, as_json: bool
     if not as_json:
         click.echo(heading())
     for name in systems or (str(opened.path("model")),):
-        with asking(name, opened.root, http=http) as asker:
+        with asking(name, opened.root, http=http, engine=engine or opened.recipe.rank.engine) as asker:
             found = measure(name, asker, payloads, sizes, protocol["rates"], protocol["seconds"], protocol["warm_up"], rng)
             for measurement in found:
                 click.echo(line(measurement, as_json=as_json))

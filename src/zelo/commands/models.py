@@ -46,6 +46,33 @@ def verify(model: Path, library: Any, tolerance: float) -> None:
 
 
 @click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--workspace", type=click.Path(path_type=Path), help="Whose texts and targets to measure on; a model's own is found.")
+@click.option("--most-loss", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Share of nDCG@10 that may be lost.")
+@click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True, help="Held-out queries to measure on, at most.")
+@click.option("--pairs", type=click.IntRange(min=1), default=200, show_default=True, help="Pairs that ranges of bytes are read off.")
+def optimize(model: Path, workspace: Path | None, most_loss: float, **sizes: Any) -> None:
+    """Find the fastest form of a reranker on this machine's processor that loses next to nothing.
+
+    MODEL is a workspace or a model folder, of a cross_encoder or language_model. It is tried in float32, bfloat16 and (an encoder) bytes,
+    as far as the processor computes them by itself; the fastest that loses no more than --most-loss of nDCG@10 is written into the
+    model's folder. There zelo rerank, serve, latency, evaluate and the stage rank find it. A model that is trained anew has to be
+    optimized anew.
+    """
+    from zelo import progress
+    from zelo.optimizing import find_model, lines, optimize
+
+    folder, opened = find_model(model, workspace)
+    with progress.for_stream() as shown, opened.locked():
+        found = optimize(folder, opened, shown, most_loss=most_loss, **sizes)
+    click.echo("\n".join(lines(found, most_loss)))
+    if found.kept is None:
+        what = f"no form is faster than float32 and keeps {100 * (1 - most_loss):g} % of nDCG@10"
+        raise InputError(what, where=str(folder), remedy="use it as it is: the engine auto computes in float32")
+    click.echo(f"kept: {found.kept}. The engine auto uses it from now on.")
+
+
+@click.command()
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: loss, held-out queries, tokens per second.")
 @click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), help="Write event files for TensorBoard into this folder.")

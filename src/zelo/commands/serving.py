@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from zelo.commands.base import ENGINE
 from zelo.encoders.extras import import_extra
 
 
@@ -20,8 +21,9 @@ from zelo.encoders.extras import import_extra
 @click.option("--max-documents", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents of a request.")
 @click.option("--max-body", type=click.IntRange(min=1024), default=8 * 2**20, show_default=True, help="Bytes of a request.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens scored at a time.")
+@ENGINE
 @click.option("--drain", type=click.FloatRange(min=1.0), default=30.0, show_default=True, help="Seconds to finish in after SIGTERM.")
-def serve(model: Path, host: str, port: int, hosts: tuple[str, ...], **limits: Any) -> None:
+def serve(model: Path, host: str, port: int, hosts: tuple[str, ...], engine: Any, **limits: Any) -> None:
     """Serve a reranker over HTTP, in the dialects of Cohere, Jina, Voyage, TEI and vLLM.
 
     MODEL is a model folder, or a workspace: its page then also shows the workspace's questions. Bearer keys are read from
@@ -36,4 +38,4 @@ def serve(model: Path, host: str, port: int, hosts: tuple[str, ...], **limits: A
     # A server on loopback answers to loopback names only, and others to any: there the network knows the names.
     names = (*LOOPBACK, host.lower(), *(name.lower() for name in hosts)) if hosts or is_loopback(host) else ()
     settings = Settings(keys_from_environment(), names, **limits)
-    serve(load_served(model), settings, host, port, lambda line: click.echo(line, err=True))
+    serve(load_served(model, engine), settings, host, port, lambda line: click.echo(line, err=True))

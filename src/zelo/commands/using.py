@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from zelo.commands.base import WORKSPACE, open_workspace
+from zelo.commands.base import ENGINE, WORKSPACE, open_workspace
 from zelo.errors import InputError
 
 
@@ -32,9 +32,10 @@ def show(workspace: Path, query: str, document: str | None) -> None:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--query", required=True, help="The question.")
+@ENGINE
 @click.option("--top", type=click.IntRange(min=1), help="Print at most so many documents.")
 @click.argument("documents", type=click.File("r", encoding="utf-8"), default="-")
-def rerank(model: Path, query: str, top: int | None, documents: Any) -> None:
+def rerank(model: Path, query: str, engine: Any, top: int | None, documents: Any) -> None:
     """Score documents with a trained model, best first: one JSON object per line.
 
     MODEL is a model folder, or a workspace: its own texts then get exactly the scores of its rankings. DOCUMENTS is a file or
@@ -44,7 +45,7 @@ def rerank(model: Path, query: str, top: int | None, documents: Any) -> None:
 
     if not query.strip():
         raise InputError("the query is empty", remedy="give --query a question")
-    reranker = load_served(model).reranker
+    reranker = load_served(model, engine).reranker
     try:
         rows = [_document(line, f"{documents.name}:{number}") for number, line in enumerate(documents, 1) if line.strip()]
     except UnicodeDecodeError as error:

@@ -15,17 +15,25 @@ DEMO_WORKSPACE = "workspaces/demo"
 
 @click.command()
 @WORKSPACE
-@click.option("--collection", help="A BEIR folder, or python_docs or synthetic.")
+@click.option(
+    "--collection", "--corpus", "collection", help="A BEIR folder, or python_docs or synthetic; or your documents, with --queries."
+)
+@click.option("--queries", help="What people asked: one per line, or JSON Lines, CSV, Parquet.")
 @click.option("--recipe", "recipe_name", default="demo", show_default=True, help="The name of a recipe, or a TOML file.")
 @SET
-def new(workspace: Path, collection: str | None, recipe_name: str, settings: tuple[str, ...]) -> None:
-    """Make a workspace: a folder with a recipe."""
+def new(workspace: Path, collection: str | None, queries: str | None, recipe_name: str, settings: tuple[str, ...]) -> None:
+    """Make a workspace: a folder with a recipe. `zelo init` is the same.
+
+    Documents may be a folder of Markdown, HTML, PDF and text files, a table (JSON Lines, CSV, Parquet), a data set that the library
+    datasets saved, or hf:OWNER/NAME of the Hugging Face hub. Files are cut into passages whose ids stay when other files change.
+    """
     from zelo import runner
-    from zelo.collections import open_collection
+    from zelo.stages.ingest import open_ingest
     from zelo.workspace import Workspace
 
-    recipe = changed(load_recipe(recipe_name), settings, collection)
-    open_collection(recipe.ingest.collection)  # a typing error should not wait for the run
+    given = (f'ingest.queries="{queries}"',) if queries else ()
+    recipe = changed(load_recipe(recipe_name), (*given, *settings), collection)
+    open_ingest(recipe.ingest)  # a typing error should not wait for the run
     runner.check(recipe)
     Workspace.create(workspace, recipe)
     click.echo(f"{workspace}: made, with every parameter in {workspace / 'recipe.toml'}. Next: zelo run {shlex.quote(str(workspace))}")

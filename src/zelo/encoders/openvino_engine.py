@@ -44,7 +44,7 @@ class ModelFacts:
     pooling: str
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
     """Import OpenVINO without its telemetry.
 
     On import it would write an identifier into ~/intel and send it to a server, and its thread can hang the process at its end
@@ -83,7 +83,7 @@ def pooling_of(folder: Path) -> str | None:
 
 def precision() -> str:
     """Return "bf16" where OpenVINO says that this CPU computes it (avx512_bf16 or amx), else "f32"."""
-    ov = _openvino()
+    ov = import_openvino()
     return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
@@ -98,7 +98,7 @@ def compile_model(folder: Path, digest: str, precision: str, threads: int) -> tu
         InputError: OpenVINO cannot stand in for this model.
         MissingExtraError: openvino, or for the first conversion sentence-transformers, is not installed.
     """
-    ov = _openvino()
+    ov = import_openvino()
     streams = min(threads, _MAX_STREAMS)
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
@@ -130,7 +130,7 @@ def compile_model(folder: Path, digest: str, precision: str, threads: int) -> tu
 
 
 def _compile(kept: Path, settings: dict[str, Any]) -> tuple[Any, Any, ModelFacts]:
-    ov = _openvino()
+    ov = import_openvino()
     tokenizers = import_extra("tokenizers", "tokenizers")
     facts = ModelFacts(**json.loads((kept / "facts.json").read_text(encoding="utf-8")))
     tokenizer = tokenizers.Tokenizer.from_file(str(kept / "tokenizer.json"))
@@ -142,7 +142,7 @@ def _compile(kept: Path, settings: dict[str, Any]) -> tuple[Any, Any, ModelFacts
 
 def _convert(folder: Path, target: Path) -> None:
     """Write model.xml, model.bin, tokenizer.json and facts.json, after comparing with sentence-transformers itself."""
-    ov = _openvino()
+    ov = import_openvino()
     torch = import_extra("torch", "torch")
     pooling = pooling_of(folder)
     with quiet():

@@ -119,7 +119,7 @@ def make_plan(workspace: Workspace, recipe: Recipe | None = None) -> Plan:
         bills = tuple(bill(workload(name, viewed, recipe, questions, known)) for name in recipe.judge.ensemble)
         spent_dollars, spent_tokens = known.spent()
     notes = budget_notes(bills, recipe.judge, spent_dollars, spent_tokens)
-    if recipe.pair.design == "cycles" and recipe.line == "direct":
+    if recipe.pair.design == "cycles" and recipe.line != "distilled":
         per_query = 2 * questions.pairs / recipe.pair.degree / max(1, questions.queries)
         if adaptive := adaptive_note(bills, recipe.pair.degree, per_query):
             notes.append(adaptive)
@@ -136,9 +136,9 @@ def _questions(workspace: Workspace, recipe: Recipe, done: set[str]) -> Question
     rng = rng_for(recipe.seed, "", "plan")
     lines = workspace.path("splits").read_text("utf-8").splitlines()[1:]
     split_of = dict(line.split("\t") for line in lines)
-    judged = [q for q in queries if split_of.get(q) == "train" or (recipe.pair.queries == "all" and recipe.line == "direct")]
+    judged = [q for q in queries if split_of.get(q) == "train" or (recipe.pair.queries == "all" and recipe.line != "distilled")]
     most = recipe.retrieve.candidates
-    if "retrieve" in done:
+    if done & {"retrieve", "gather"}:
         found = {q: [hit.doc_id for hit in ranking] for q, ranking in read_run(workspace.path("candidates") / "fused.trec").items()}
         pairs = sum(pairs_of(len(found.get(q, ())), recipe) for q in judged)
         basis = "counted from the candidates; equal texts, which are judged once, will make it a little less"

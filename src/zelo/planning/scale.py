@@ -90,8 +90,9 @@ class _Planner:
         self.corpus_tokens = self.plan.documents * self.document
 
     def need(self, stage: str) -> Need:
-        made: Need = getattr(self, f"_{stage.replace('-', '_')}")(stage)
-        return made
+        """Return what a stage takes, nothing for one that is not planned."""
+        planned = getattr(self, f"_{stage.replace('-', '_')}", None)
+        return planned(stage) if planned else Need(stage)
 
     def _computed(self, size: Size, tokens: float, factor: float) -> tuple[float | None, float]:
         """GPU seconds and core seconds of a model over so many tokens."""
@@ -271,6 +272,8 @@ def _assumptions(recipe: Recipe, counts: Counts, planner: _Planner) -> tuple[str
         "CPU and bytes: measured on small runs (experiments/plan), one core of a busy machine; hours are divided by cores where a stage "
         "goes over shards (`zelo run --on ray`: fit, judge-pairwise, rank, evaluate, pair)",
     ]
+    if left := [stage.name for stage in stages(recipe) if not hasattr(planner, f"_{stage.name.replace('-', '_')}")]:
+        said.append(f"not planned, so shown as nothing: {', '.join(left)}")
     used = [("encode.model", planner.encoder)]
     used += [("pairwise.base", planner.pairwise)] if recipe.line == "distilled" else []
     used += [("train.base", planner.student)] if recipe.train.student != "blend" else []

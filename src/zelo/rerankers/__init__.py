@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from zelo.errors import InputError
 
 if TYPE_CHECKING:
     from zelo.encoders.similarity import VectorBank
+    from zelo.rerankers.engines import EngineName
 
 
 @runtime_checkable
@@ -25,15 +26,16 @@ class Reranker(Protocol):
         ...
 
 
-def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) -> Reranker:
+def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None, engine: EngineName = "auto") -> Reranker:
     """Load a model folder that zelo wrote, a pointwise language model, or any cross-encoder that sentence-transformers can read.
 
     The kind is what the folder's files say, never guessed from a name: zelo.json names it. Without one, adapter_config.json or a
     config.json that names a causal language model means the released zerank format, another config.json a cross-encoder. `bank`
-    makes the vectors that are at hand, for a model that uses an encoder's.
+    makes the vectors that are at hand, for a model that uses an encoder's. `engine` is what computes, where there is a choice: of
+    models that read both texts see `engines.classifier_engine`; of an encoder that is not at hand see `load_encoder`.
 
     Raises:
-        InputError: the folder holds neither, or its zelo.json is faulty.
+        InputError: the folder holds neither, its zelo.json is faulty, or the engine cannot be used with it.
     """
     described = folder / "zelo.json"
     if described.is_file():
@@ -52,11 +54,11 @@ def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) ->
     if kind == "blend":
         from zelo.rerankers.blend import BlendReranker
 
-        return BlendReranker.load(folder, bank() if bank else None)
+        return BlendReranker.load(folder, bank() if bank else None, _of_encoder(engine, folder))
     if kind == "embedding":
         from zelo.rerankers.embedding import EmbeddingReranker
 
-        return EmbeddingReranker.load(folder)
+        return EmbeddingReranker.load(folder, _of_encoder(engine, folder))
     if kind == "cross_encoder":
         from zelo.rerankers.cross_encoder import CrossEncoderReranker
 
@@ -64,7 +66,13 @@ def load_reranker(folder: Path, bank: Callable[[], VectorBank] | None = None) ->
     if kind == "pointwise":
         from zelo.rerankers.pointwise import PointwiseReranker
 
-        return PointwiseReranker.load(folder)
+        return PointwiseReranker.load(folder, engine=engine)
     if kind == "pairwise":
         raise InputError("holds a pairwise reranker, which compares two documents", where=str(folder), remedy="give a pointwise one")
     raise InputError(f"unknown kind of model {kind!r}", where=str(described), remedy="use the version of zelo that wrote it")
+
+
+def _of_encoder(engine: EngineName, folder: Path) -> Literal["auto", "openvino", "torch"]:
+    if engine == "optimized":
+        raise InputError("only models that read both texts can be optimized", where=str(folder), remedy="use the engine auto")
+    return engine

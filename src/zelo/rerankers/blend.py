@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ from zelo.encoders.similarity import (
 )
 from zelo.errors import InputError
 from zelo.rerankers.card import model_card, name_of
+
+if TYPE_CHECKING:
+    from zelo.encoders.transformer import Engine
 
 FloatArray = NDArray[np.float64]
 
@@ -159,8 +163,8 @@ class BlendReranker:
         return model_card("Blend of signals", summary, facts, self._model, holds_weights=False, usage=usage)
 
     @classmethod
-    def load(cls, folder: Path, bank: VectorBank | None = None) -> BlendReranker:
-        """Read what `save` wrote; `bank` supplies the encoder and vectors that are at hand.
+    def load(cls, folder: Path, bank: VectorBank | None = None, engine: Engine = "auto") -> BlendReranker:
+        """Read what `save` wrote; `bank` supplies the encoder and vectors that are at hand, `engine` is of an encoder that is not.
 
         Raises:
             InputError: a file is missing or faulty, or the encoder is not the one that it was trained with.
@@ -180,7 +184,7 @@ class BlendReranker:
                     learned = VectorMap(**arrays)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"not a complete blend model ({error!r})", where=str(folder), remedy="train again") from error
-        bank = bank or VectorBank(load_encoder(model))
+        bank = bank or VectorBank(load_encoder(model, engine))
         if bank.encoder.digest != digest:
             raise InputError(f"was trained with another version of encoder {model!r}", where=str(folder), remedy="train again")
         return cls(Signals(statistics, bank, frequency, statistics.documents, learned), head, model)

@@ -13,13 +13,16 @@ from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
-from zelo.rerankers.scorer import Scorer, Tokens, pad_right, pick_device
+from zelo.rerankers.scorer import IntArray, Scorer, Tokens, pad_right, pick_device
 
 
 class EncoderClassifier(Scorer):
     """Reads the logit off the head of a `...ForSequenceClassification` model of transformers.
 
     Attributes:
+        model: of transformers.
+        pad: id of the padding token.
+        separator: id of the token that ends the first text, if the model tells texts apart by their type; None if not.
         is_new: the head was not in the folder; it was drawn from the seed.
     """
 
@@ -34,7 +37,7 @@ class EncoderClassifier(Scorer):
             is_new: the head is random.
         """
         self.model, self.identity, self.is_new = model, identity, is_new
-        self._pad, self._separator = pad, separator
+        self.pad, self.separator = pad, separator
         self.module = _one_logit(model)
 
     @classmethod
@@ -87,16 +90,11 @@ class EncoderClassifier(Scorer):
             InputError: a sequence is empty.
         """
         torch = import_extra("torch", "torch")
-        ids, lengths = pad_right(sequences, self._pad)
-        if not lengths.all():
-            raise InputError("an empty sequence has no logit")
-        real = np.arange(ids.shape[1]) < lengths[:, None]
-        mask = None if real.all() else torch.from_numpy(real.astype(np.int64)).to(self.device)
-        types = None
-        if self._separator is not None:
-            ends = np.cumsum(ids == self._separator, axis=1) - (ids == self._separator)  # separators before each token
-            types = torch.from_numpy(((ends > 0) & real).astype(np.int64)).to(self.device)
-        return torch.from_numpy(ids).to(self.device), mask, types
+        ids, mask, types = padded(sequences, self.pad, self.separator)
+        place = [
+            None if part is None else torch.from_numpy(part).to(self.device) for part in (ids, mask if not mask.all() else None, types)
+        ]
+        return tuple(place)
 
     def checkpoint_gradients(self) -> None:
         """Keep only what enters each layer."""
@@ -109,6 +107,22 @@ class EncoderClassifier(Scorer):
             self.model.save_pretrained(folder)
         for file in folder.glob("*.safetensors"):  # safetensors writes them for the owner only; its neighbors are for all
             file.chmod(0o644)
+
+
+def padded(sequences: Sequence[Tokens], pad: int, separator: int | None, length: int = 0) -> tuple[IntArray, IntArray, IntArray | None]:
+    """Return ids, mask and types (None without a separator), each [n, longest], or [n, length] if that is longer.
+
+    Raises:
+        InputError: a sequence is empty.
+    """
+    ids, lengths = pad_right(sequences, pad, length)
+    if not lengths.all():
+        raise InputError("an empty sequence has no logit")
+    real = np.arange(ids.shape[1]) < lengths[:, None]
+    if separator is None:
+        return ids, real.astype(np.int64), None
+    ends = np.cumsum(ids == separator, axis=1) - (ids == separator)  # separators before each token
+    return ids, real.astype(np.int64), ((ends > 0) & real).astype(np.int64)
 
 
 def _one_logit(model: Any) -> Any:

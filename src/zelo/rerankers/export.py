@@ -21,6 +21,7 @@ from zelo.rerankers.card import model_card, name_of
 from zelo.rerankers.language_model import LanguageModel
 from zelo.rerankers.parity import write_parity
 from zelo.rerankers.pointwise import KIND, Format, PointwiseReranker
+from zelo.rerankers.scorer import Scorer
 from zelo.rerankers.templates import ChatTemplate, score_template
 
 FORMATS = ("merged", "sequence-classification")
@@ -37,8 +38,10 @@ def write_pointwise(folder: Path, model: PointwiseReranker, about: Mapping[str, 
         card: README.md.
 
     Raises:
-        InputError: no token can serve as padding.
+        InputError: no token can serve as padding, or the model is a compiled one.
     """
+    if not isinstance(model.scorer, Scorer):
+        raise InputError("a compiled model has no weights to write", where=str(folder), remedy="load it with the engine torch")
     folder.mkdir(parents=True, exist_ok=True)
     model.scorer.save(folder)
     _write_tokenizer(folder, model)

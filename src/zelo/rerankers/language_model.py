@@ -7,6 +7,7 @@ label A minus that of label B, so that P(A better) = sigmoid(logit). No other ro
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +18,12 @@ from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
-from zelo.rerankers.scorer import FloatArray, Scorer, Tokens, evaluating, pad_right, pick_device
+from zelo.rerankers.scorer import FloatArray, Scorer, Tokens, batches_by_length, common_prefix, evaluating, pad_right, pick_device
 
 __all__ = ["LanguageModel", "Scorer"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
+LEAST_SHARED = 8  # tokens; copying what is known of fewer costs as much as computing them again
 HEAD_TOLERANCE = 1e-3  # between our logit and the model's own, relative; bfloat16 weights get ten times that
 
 
@@ -144,22 +146,38 @@ class LanguageModel(Scorer):
         for file in folder.glob("*.safetensors"):  # safetensors writes them for the owner only; its neighbors are for all
             file.chmod(0o644)
 
-    def score_after(self, prefix: Tokens, endings: Sequence[Tokens]) -> FloatArray:
+    def score_groups(self, groups: Sequence[Sequence[Tokens]], budget: int = 0) -> list[FloatArray]:
+        """Return the logits of each group; what all sequences of a group begin with is computed once, if it is long enough to pay."""
+        found: list[FloatArray] = []
+        for group in groups:
+            shared = common_prefix(group) if len(group) > 1 else 0
+            if shared < LEAST_SHARED:
+                found.append(self.score(group, budget))
+            else:
+                found.append(self.score_after(group[0][:shared], [sequence[shared:] for sequence in group], budget))
+        return found
+
+    def score_after(self, prefix: Tokens, endings: Sequence[Tokens], budget: int = 0) -> FloatArray:
         """Return the logits [n] of prefix + each ending, the prefix computed once; equal to `score` up to rounding.
 
         Args:
             prefix: the tokens that all share, at least one.
-            endings: what follows in each, at least one token.
+            endings: what follows in each, at least one token; in passes of similar length.
+            budget: most padded tokens of a forward pass, the prefix not counted; 0 = what suits the device.
         """
         torch, caches = import_extra("torch", "torch"), import_extra("transformers.cache_utils", "transformers")
+        found = np.zeros(len(endings))
         with torch.inference_mode(), evaluating(self.module):
-            cache = caches.DynamicCache(config=self.model.config)
+            start = caches.DynamicCache(config=self.model.config)
             ids = torch.as_tensor(np.asarray(prefix, np.int64)[None], device=self.device)
-            self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
-            if len(endings) > 1:
-                cache.batch_repeat_interleave(len(endings))
-            logits: FloatArray = self.module(*self.collate(endings), cache).double().cpu().numpy()
-        return logits
+            self.model.base_model(input_ids=ids, past_key_values=start, use_cache=True)
+            lengths = np.array([len(ending) for ending in endings], np.int64)
+            for rows in batches_by_length(lengths, budget or self.default_budget()):
+                cache = copy.deepcopy(start)  # a pass adds to it
+                if len(rows) > 1:
+                    cache.batch_repeat_interleave(len(rows))
+                found[rows] = self.module(*self.collate([endings[i] for i in rows.tolist()]), cache).double().cpu().numpy()
+        return found
 
     def _check_head(self) -> None:
         """Compare with the model's own head, which some scale or squash after the product."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zelo.errors import InputError
 from zelo.rerankers.language_model import LanguageModel
 from zelo.rerankers.pairwise_template import Family, Ids, PairwiseTemplate, encoder_template, language_model_template
-from zelo.rerankers.scorer import Scorer
+from zelo.rerankers.scorer import Scorer, common_prefix
 from zelo.rerankers.templates import load_tokenizer
 
 FloatArray = NDArray[np.float64]
@@ -174,20 +174,10 @@ def _shared(scorer: LanguageModel, sequences: Sequence[Ids], groups: Sequence[tu
             alone += rows
         else:
             for part in (rows[i : i + at_once] for i in range(0, len(rows), at_once)):
-                values[part] = scorer.score_after(sequences[part[0]][:size], [sequences[i][size:] for i in part])
+                values[part] = scorer.score_after(sequences[part[0]][:size], [sequences[i][size:] for i in part], budget)
                 computed += size + sum(len(sequences[i]) - size for i in part)
         start = end
     if alone:
         values[alone] = scorer.score([sequences[i] for i in alone], budget)
         computed += sum(len(sequences[i]) for i in alone)
     return values, computed
-
-
-def common_prefix(sequences: Sequence[Ids]) -> int:
-    """Return how many tokens all begin with, leaving each at least one."""
-    size = min(map(len, sequences)) - 1
-    first = sequences[0][:size]
-    for other in sequences[1:]:
-        different = np.flatnonzero(first[:size] != other[:size])
-        size = int(different[0]) if len(different) else size
-    return size

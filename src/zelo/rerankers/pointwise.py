@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,11 @@ from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest, resolve_model
 from zelo.errors import InputError
 from zelo.rerankers.language_model import LanguageModel, Precision
-from zelo.rerankers.scorer import Scorer
+from zelo.rerankers.scorer import Engine
 from zelo.rerankers.templates import ChatTemplate, PairTemplate, Template, answer_token, load_tokenizer
+
+if TYPE_CHECKING:
+    from zelo.rerankers.engines import EngineName
 
 FloatArray = NDArray[np.float64]
 
@@ -87,16 +90,24 @@ class PointwiseReranker:
     """Scores documents one by one, in passes of similar length.
 
     Attributes:
-        scorer, template, format: the parts it is made of.
+        scorer: what gives the logits, a torch model (a Scorer) or a compiled one.
+        template, format: how it is asked and read.
     """
 
-    def __init__(self, scorer: Scorer, template: Template, form: Format, budget: int = 0) -> None:
+    def __init__(self, scorer: Engine, template: Template, form: Format, budget: int = 0) -> None:
         """Put together; `budget` is the most padded tokens of a forward pass, 0 = what suits the device."""
         self.scorer, self.template, self.format, self._budget = scorer, template, form, budget
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: str = "auto", precision: Precision = "auto", budget: int = 0, max_tokens: int = 0
+        cls,
+        folder: Path,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        budget: int = 0,
+        max_tokens: int = 0,
+        engine: EngineName = "torch",
     ) -> PointwiseReranker:
         """Load a folder.
 
@@ -107,22 +118,28 @@ class PointwiseReranker:
             precision: of a language model's weights; auto = bfloat16 on a GPU, float32 on a CPU.
             budget: most padded tokens of a forward pass; 0 = what suits the device.
             max_tokens: longer sequences are cut; 0 = as the folder says.
+            engine: of a classifier, see `engines.classifier_engine`; of a language model torch, or optimized: in bfloat16 on a CPU.
 
         Raises:
-            InputError: the folder holds no such model, or its tokenizer has no single token "Yes".
+            InputError: the folder holds no such model, the engine cannot be used with it, or its tokenizer has no single token "Yes".
             MissingExtraError: a package of the extra `train` is not installed.
         """
         base = base_of(folder)
         tokenizer = load_tokenizer(folder if has_tokenizer(folder) else base)
         form = format_of(folder, tokenizer, max_tokens)
         if form.head == "classifier":
-            from zelo.rerankers.encoder_classifier import EncoderClassifier
+            from zelo.rerankers.engines import classifier_engine
 
-            scorer: Scorer = EncoderClassifier.load(folder, device=device)
+            if form.template == "chat" and engine in ("openvino", "optimized"):
+                raise InputError(f"the engine {engine} is for encoders", where=str(folder), remedy="use the engine torch or auto")
+            scorer: Engine = classifier_engine(folder, engine if form.template == "pair" else "torch", device)
         else:
-            scorer = LanguageModel.load(base, form.tokens, precision, device)
-            if base != folder:
-                scorer = with_adapters(scorer, folder)
+            if precision == "auto" and engine != "torch":
+                from zelo.rerankers.engines import language_model_precision
+
+                precision = language_model_precision(folder, engine, device)
+            model = LanguageModel.load(base, form.tokens, precision, device)
+            scorer = model if base == folder else with_adapters(model, folder)
         return cls(scorer, form.make_template(tokenizer), form, budget)
 
     def score(self, query: str, documents: Sequence[str]) -> FloatArray:
@@ -131,10 +148,8 @@ class PointwiseReranker:
 
     def score_many(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[FloatArray]:
         """Return what `score` returns for each (query, documents), in passes that several requests share."""
-        sequences = [sequence for query, documents in requests for sequence in self.template.sequences(query, documents)]
-        logits = self.scorer.score(sequences, self._budget) if sequences else np.zeros(0)
-        ends = np.cumsum([len(documents) for _, documents in requests])
-        return [np.asarray(expit(part / self.format.scale), np.float64) for part in np.split(logits, ends[:-1])]
+        groups = [self.template.sequences(query, documents) for query, documents in requests]
+        return [np.asarray(expit(part / self.format.scale), np.float64) for part in self.scorer.score_groups(groups, self._budget)]
 
     @property
     def max_tokens(self) -> int:
@@ -143,7 +158,7 @@ class PointwiseReranker:
 
     def logits(self, query: str, documents: Sequence[str]) -> FloatArray:
         """Return the logit per document, not divided by the scale."""
-        return self.scorer.score(self.template.sequences(query, documents), self._budget) if documents else np.zeros(0)
+        return self.scorer.score_groups([self.template.sequences(query, documents)], self._budget)[0] if documents else np.zeros(0)
 
 
 def is_pointwise(folder: Path) -> bool:

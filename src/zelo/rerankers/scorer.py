@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,19 @@ Tokens = Sequence[int] | NDArray[Any]
 
 CPU_TOKENS = 2048  # padded tokens of a forward pass: enough to keep a core busy, small enough for its cache
 GPU_TOKENS = 65_536
+
+
+class Engine(Protocol):
+    """What computes logits: a torch model (every Scorer), or a model compiled for this processor (compiled.Compiled)."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of the weights; "" is unknown."""
+        ...
+
+    def score_groups(self, groups: Sequence[Sequence[Tokens]], budget: int = 0) -> list[FloatArray]:
+        """Return the logits of each group of sequences; those of a group may begin alike, as documents of one query do."""
+        ...
 
 
 class Scorer(ABC):
@@ -87,6 +100,11 @@ class Scorer(ABC):
                 advance(done, len(sequences))
         return found
 
+    def score_groups(self, groups: Sequence[Sequence[Tokens]], budget: int = 0) -> list[FloatArray]:
+        """Return the logits of each group of sequences, in passes that the groups share."""
+        found = self.score([sequence for group in groups for sequence in group], budget)
+        return np.split(found, np.cumsum([len(group) for group in groups])[:-1])
+
     def tokens_computed(self, sequences: Sequence[Tokens]) -> int:
         """Return how many tokens `score` computes for these sequences."""
         return sum(map(len, sequences))
@@ -107,13 +125,23 @@ def batches_by_length(lengths: IntArray, budget: int) -> list[IntArray]:
     return batches
 
 
-def pad_right(sequences: Sequence[Tokens], pad: int) -> tuple[IntArray, IntArray]:
-    """Return ids [n, longest] filled up with `pad` on the right, and the lengths [n]."""
+def pad_right(sequences: Sequence[Tokens], pad: int, length: int = 0) -> tuple[IntArray, IntArray]:
+    """Return ids [n, longest], or [n, length] if that is more, filled up with `pad` on the right, and the lengths [n]."""
     lengths = np.array([len(s) for s in sequences], np.int64)
-    ids = np.full((len(sequences), int(lengths.max(initial=1))), pad, np.int64)
+    ids = np.full((len(sequences), max(length, int(lengths.max(initial=1)))), pad, np.int64)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     return ids, lengths
+
+
+def common_prefix(sequences: Sequence[Tokens]) -> int:
+    """Return how many tokens all begin with, leaving each at least one."""
+    size = min(map(len, sequences)) - 1
+    first = np.asarray(sequences[0])
+    for other in sequences[1:]:
+        different = np.flatnonzero(first[:size] != np.asarray(other)[:size])
+        size = int(different[0]) if len(different) else size
+    return size
 
 
 def pick_device(name: str = "auto") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zelo.errors import WorkspaceError
 from zelo.pipeline import Context
@@ -13,19 +14,23 @@ from zelo.rerankers import Reranker, load_reranker
 from zelo.stages import inputs
 from zelo.workspace import Workspace
 
+if TYPE_CHECKING:
+    from zelo.rerankers.engines import EngineName
+
 
 @dataclass(frozen=True)
 class Served:
     """A reranker and where it is from.
 
-    `context` reads the workspace whose student it is; None for a model folder. `path` is what was asked for: loading it again gives what
-    is in use then.
+    `context` reads the workspace whose student it is; None for a model folder. `path` and `engine` are what was asked
+    for: loading it again gives what is in use then.
     """
 
     name: str
     reranker: Reranker
     context: Context | None = None
     path: Path | None = None
+    engine: EngineName | None = None
 
     @property
     def source(self) -> str:
@@ -33,8 +38,10 @@ class Served:
         return self.context.workspace.root.resolve().name if self.context else self.name
 
 
-def load_served(path: Path) -> Served:
+def load_served(path: Path, engine: EngineName | None = None) -> Served:
     """Load a model folder, or the student of a workspace: the one that was promoted to its place, if one was (`zelo promote`).
+
+    `engine` is what computes, see `load_reranker`; None = as the workspace's recipe says (`rank.engine`), for a folder alone auto.
 
     A workspace's own texts keep the vectors that its stages worked with, so they get the scores of `rankings/pointwise.trec`. Other
     texts are encoded when they come, each as if it were alone: what a text's vectors are does not depend on how requests were put
@@ -45,11 +52,12 @@ def load_served(path: Path) -> Served:
         InputError: the folder holds no model.
     """
     if not (path / "recipe.toml").is_file():
-        return Served(path.resolve().name, load_reranker(path), path=path)
+        return Served(path.resolve().name, load_reranker(path, engine=engine or "auto"), path=path, engine=engine)
     workspace = in_use(Workspace.open(path))
     context = Context(workspace, workspace.recipe, workspace.root, Silent())
     if not context.read("model").is_dir():
         raise WorkspaceError("has no trained model yet", where=str(path), remedy=f"`zelo run {path}` makes it")
     texts, query_texts = inputs.documents(context), inputs.queries(context)
-    reranker = load_reranker(context.read("model"), inputs.Signals(context, texts, query_texts).bank)
-    return Served(path.resolve().name, reranker, context, path)
+    bank = inputs.Signals(context, texts, query_texts).bank
+    reranker = load_reranker(context.read("model"), bank, engine or context.recipe.rank.engine)
+    return Served(path.resolve().name, reranker, context, path, engine)

@@ -45,7 +45,7 @@ async def reload(served: Served, batcher: Batcher) -> None:
     if served.path is None:
         return
     try:
-        fresh = await asyncio.to_thread(load_served, served.path)
+        fresh = await asyncio.to_thread(load_served, served.path, served.engine)
     except (ZeloError, OSError) as error:
         log.error("not reloaded, the running model stays: %s", error)
         return

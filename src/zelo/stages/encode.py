@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from zelo.collections.beir import read_corpus, read_queries
+from zelo.collections.trec import read_run
 from zelo.encoders.transformer import load_encoder
-from zelo.encoders.vectors import load_vectors, save_vectors
+from zelo.encoders.vectors import TextVectors, load_vectors, save_vectors
 from zelo.encoders.weights import model_digest, resolve_model
 from zelo.errors import InputError, MissingExtraError
 from zelo.pipeline import Context, Outcome, find
 from zelo.recipe import Recipe, to_dict
+from zelo.types import Document
 from zelo.workspace import fingerprint, share
 
+_BY_VECTORS = ("dense", "late_interaction")  # judges
 _CHARACTERS_PER_TOKEN = 4  # of English; only to foresee the size of the token vectors
+
+
+_NOTHING = TextVectors(np.zeros((0, 1), np.float32), None, np.zeros(1, np.int64), np.zeros(0, np.int32))
 
 
 def external(recipe: Recipe) -> dict[str, str]:
@@ -23,11 +33,18 @@ def external(recipe: Recipe) -> dict[str, str]:
 
 
 def run(context: Context) -> Outcome:
-    """Write vectors/documents and vectors/queries. Documents are encoded once: new questions take no new vectors of them."""
+    """Write vectors/documents and vectors/queries. Documents are encoded once: new questions take no new vectors of them.
+
+    In a benchmark only the pooled documents are encoded, and none that no judge reads.
+    """
     settings = context.recipe.encode
+    if context.recipe.line == "benchmark" and not set(_BY_VECTORS) & set(context.recipe.judge.ensemble):
+        for kind in ("documents", "queries"):
+            save_vectors(context.write("vectors") / kind, [], _NOTHING)
+        return Outcome({"documents": 0, "queries": 0}, notes=("no judge of the ensemble reads vectors",))
     encoder = load_encoder(settings.model, settings.engine)
     folder = context.write("vectors")
-    documents = list(read_corpus(context.read("corpus")))
+    documents = list(_documents(context))
     texts = [d.full_text for d in documents]
     foreseen = sum(min(len(t) // _CHARACTERS_PER_TOKEN + 2, encoder.max_tokens) for t in texts)
     keeps_tokens = foreseen <= settings.max_token_vectors
@@ -58,3 +75,12 @@ def _documents_stay(context: Context) -> bool:
     same_way = entry.fingerprint == fingerprint(stage.name, stage.version, parameters, entry.reads)
     now = {"corpus": workspace.digest("corpus"), **external(recipe)}
     return same_way and all(entry.reads.get(name) == digest for name, digest in now.items())
+
+
+def _documents(context: Context) -> Iterator[Document]:
+    """The corpus, or what of it is pooled."""
+    documents = read_corpus(context.read("corpus"))
+    if context.recipe.line != "benchmark":
+        return documents
+    pooled = {hit.doc_id for ranking in read_run(context.read("candidates") / "fused.trec").values() for hit in ranking}
+    return (document for document in documents if document.doc_id in pooled)

@@ -19,7 +19,6 @@ import numpy as np
 
 from zelo import runner
 from zelo.artifacts import Columns, read_table, write_table
-from zelo.collections import open_collection
 from zelo.collections.production import read_production
 from zelo.collections.trec import read_run
 from zelo.core.failures import choose_threshold, just_above, share_below
@@ -65,6 +64,7 @@ def external(recipe: Recipe) -> dict[str, str]:
     try:
         parent = Workspace.open(Path(recipe.refine.parent))
         found |= {f"parent's {name}": parent.digest(name) or "" for name in READ}
+        found |= {"parent's engine": made} if (made := parent.derived("model")) else {}
     except ZeloError:
         found |= {f"parent's {name}": "" for name in READ}
     if recipe.refine.production:
@@ -178,7 +178,7 @@ def training_labels(recipe: Recipe) -> dict[str, dict[str, float]]:
     """Return the gains that the collection's other splits than the test split give, query by query; {} where it is not there."""
     labels: dict[str, dict[str, float]] = {}
     try:
-        collection = open_collection(recipe.ingest.collection)
+        collection = ingest.open_ingest(recipe.ingest)
         for split in collection.splits():
             for row in collection.qrels(split) if split != recipe.ingest.test_split else ():
                 labels.setdefault(row.query_id, {})[row.doc_id] = row.relevance
@@ -204,7 +204,7 @@ class _Ranker:
         self._candidates = read_run(context.read("candidates") / "fused.trec")
         self._depth = context.recipe.rank.depth
         bank: Callable[[], Any] = inputs.Signals(context, self._texts, self._queries).bank
-        self._model: Reranker = load_reranker(parent.path("model"), bank)
+        self._model: Reranker = load_reranker(parent.path("model"), bank, parent.recipe.rank.engine)
 
     def place(self, query_id: str, references: set[Reference]) -> Placed | None:
         """Rank; of several references the best placed one counts. None if no one is a candidate."""

@@ -40,7 +40,7 @@ def run(context: Context) -> Outcome:
 
     Lessons are plain means: order effects average out over the random orders of teaching pairs, and a model learns no thresholds.
     """
-    answers = _read(context)
+    answers = read_answers(context)
     training = answers.training(inputs.splits(context.read("splits")))
     own = _own_scores(training)
     top = top_agreement(own)
@@ -49,7 +49,7 @@ def run(context: Context) -> Outcome:
     weighting = context.recipe.pool.weighting
     weights = vote_weights(reliability) if weighting == "agreement" else np.full(judges, 1 / judges)
     terms = _terms(training, weights, context.recipe)
-    threshold = _threshold(training, weights, context.recipe) if context.recipe.pool.ties == "outcome" else None
+    threshold = tie_threshold(training, weights, context.recipe)
     distilled = context.recipe.line == "distilled"
     if terms is None or distilled:
         rows = rows_by_pair(answers.preference, weights, None if distilled else threshold)
@@ -66,7 +66,7 @@ def run(context: Context) -> Outcome:
 
 
 @dataclass(frozen=True)
-class _Answers:
+class Answers:
     """The judgments as tables: `preference` and `shown` [pairs, judges], the second 1 where document a was shown first, else -1."""
 
     judges: list[str]
@@ -79,10 +79,10 @@ class _Answers:
         places = rows.tolist()
         return {name: [values[i] for i in places] for name, values in self.pairs.items()}
 
-    def training(self, split_of: dict[str, str]) -> _Answers:
+    def training(self, split_of: dict[str, str]) -> Answers:
         """The pairs of training questions only."""
         rows = np.array([i for i, q in enumerate(self.pairs["query_id"]) if split_of[q] == "train"], np.int64)
-        return _Answers(self.judges, self.pair_columns(rows), self.preference[rows], self.shown[rows])
+        return Answers(self.judges, self.pair_columns(rows), self.preference[rows], self.shown[rows])
 
     def numbered(self) -> tuple[Batch, IntArray]:
         """A batch of the pairs, without preferences yet, and the pair of each of its rows: those of a query together."""
@@ -103,7 +103,8 @@ class _Answers:
         return Batch(batch.documents, np.asarray(batch.rows) * n, np.repeat(batch.first, n), np.repeat(batch.second, n), prob), pair, judge
 
 
-def _read(context: Context) -> _Answers:
+def read_answers(context: Context) -> Answers:
+    """Return the ensemble's answers about its pairs."""
     names = ("query_id", "doc_id_a", "doc_id_b", "judge", "preference", "shown_first")
     table = read_table(context.read("judgments"), "judgments", names)
     judges = list(dict.fromkeys(table["judge"]))
@@ -111,10 +112,10 @@ def _read(context: Context) -> _Answers:
     pairs = {name: table[name][:size] for name in names[:3]}
     preference = np.asarray(table["preference"], np.float64).reshape(len(judges), -1).T
     shown = np.where(np.array(table["shown_first"]) == "a", 1.0, -1.0).reshape(len(judges), -1).T
-    return _Answers(judges, pairs, preference, shown)
+    return Answers(judges, pairs, preference, shown)
 
 
-def _own_scores(answers: _Answers) -> list[list[FloatArray]]:
+def _own_scores(answers: Answers) -> list[list[FloatArray]]:
     """Fit every judge's own judgments: [judge][query] -> scores of the query's documents, none where it answered nothing."""
     batch, order = answers.numbered()
     scores = []
@@ -126,7 +127,7 @@ def _own_scores(answers: _Answers) -> list[list[FloatArray]]:
     return scores
 
 
-def _terms(answers: _Answers, weights: FloatArray, recipe: Recipe) -> JudgeTerms | None:
+def _terms(answers: Answers, weights: FloatArray, recipe: Recipe) -> JudgeTerms | None:
     settings = recipe.pool
     slopes = settings.weighting == "slopes"
     if not (slopes or settings.order_effect):
@@ -140,7 +141,10 @@ def _terms(answers: _Answers, weights: FloatArray, recipe: Recipe) -> JudgeTerms
     )
 
 
-def _threshold(answers: _Answers, weights: FloatArray, recipe: Recipe) -> float:
+def tie_threshold(answers: Answers, weights: FloatArray, recipe: Recipe) -> float | None:
+    """Return how near two scores are, in logits, where judges call it a tie; None where ties count as half a win for each."""
+    if recipe.pool.ties != "outcome":
+        return None
     batch, pair, judge = answers.by_judgment()
     values = answers.preference[pair, judge]
     weight = np.where(np.isnan(values), 0.0, (weights * len(weights))[judge])
@@ -149,7 +153,7 @@ def _threshold(answers: _Answers, weights: FloatArray, recipe: Recipe) -> float:
     return estimate_threshold(batch, *counts, prior_sd=recipe.fit.prior_sd or None)
 
 
-def _write_judges(context: Context, answers: _Answers, reliability: FloatArray, weights: FloatArray, terms: JudgeTerms | None) -> None:
+def _write_judges(context: Context, answers: Answers, reliability: FloatArray, weights: FloatArray, terms: JudgeTerms | None) -> None:
     table, n = answers.preference, len(answers.judges)
     counts = {"judgments": len(table), "missing": np.isnan(table).sum(0), "ties": (table == 0).sum(0)}
     columns = {name: np.broadcast_to(value, n) for name, value in counts.items()}
@@ -175,7 +179,7 @@ def _term_notes(judges: list[str], terms: JudgeTerms | None, threshold: float | 
     return notes + [f"likelihood ratio of {name}: {ratio:,.1f}" for name, ratio in ratios if not np.isnan(ratio)]
 
 
-def _missing_notes(answers: _Answers, rows: Rows) -> list[str]:
+def _missing_notes(answers: Answers, rows: Rows) -> list[str]:
     """What no judge answered has no preference, and so no score; say so."""
     spoken = np.zeros(len(answers.preference), np.bool_)
     spoken[rows.pair] = True
@@ -190,7 +194,7 @@ def _missing_notes(answers: _Answers, rows: Rows) -> list[str]:
     return notes
 
 
-def _agreement(answers: _Answers, top: FloatArray) -> Columns:
+def _agreement(answers: Answers, top: FloatArray) -> Columns:
     rows: Columns = {"judge_a": [], "judge_b": [], "pairwise_agreement": [], "top_agreement": []}
     for i, a in enumerate(answers.judges):
         for j, b in enumerate(answers.judges):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zelo.artifacts import read_table
 from zelo.collections.trec import read_run, write_run
@@ -16,6 +17,9 @@ from zelo.shards import keeping
 from zelo.stages import inputs
 from zelo.types import ScoredDoc
 from zelo.workspace import Workspace
+
+if TYPE_CHECKING:
+    from zelo.encoders.similarity import VectorBank
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Reranking:
 def _load(root: Path) -> Reranker:
     workspace = Workspace.open(root)
     context = Context(workspace, workspace.recipe, workspace.root, Silent())
-    return load_reranker(context.read("model"), lambda: inputs.Signals(context, inputs.documents(context), inputs.queries(context)).bank())
+
+    def bank() -> VectorBank:
+        return inputs.Signals(context, inputs.documents(context), inputs.queries(context)).bank()
+
+    return load_reranker(context.read("model"), bank, context.recipe.rank.engine)
 
 
 def run(context: Context) -> Outcome:
@@ -54,7 +62,8 @@ def run(context: Context) -> Outcome:
     advance = context.progress.task("reranking")
     depth = context.recipe.rank.depth
     listed = {q: [c.doc_id for c in candidates.get(q, [])][:depth] for q in test}
-    own = None if context.executor.elsewhere else load_reranker(context.read("model"), inputs.Signals(context, texts, query_texts).bank)
+    bank = inputs.Signals(context, texts, query_texts).bank
+    own = None if context.executor.elsewhere else load_reranker(context.read("model"), bank, context.recipe.rank.engine)
     work = Reranking(context.workspace.root.absolute(), own)
     shards = ((q, Shown(query_texts[q], [texts[d] for d in listed[q]])) for q in test)
     for done, (query_id, scores) in enumerate(keeping(context.executor, work, shards), 1):

@@ -136,7 +136,7 @@ class _Materials:
     def load(self, folder: Path) -> Reranker:
         """Load a model; one that was trained here finds the workspace's vectors."""
         inside = self._context.workspace.root.resolve() in folder.resolve().parents
-        return load_reranker(folder, self._signals.bank if inside else None)
+        return load_reranker(folder, self._signals.bank if inside else None, self._context.recipe.rank.engine if inside else "auto")
 
     def questions(self, query_ids: Sequence[str]) -> list[Question]:
         run: Mapping[str, Sequence[ScoredDoc]] = read_run(self._context.read("candidates") / "fused.trec")

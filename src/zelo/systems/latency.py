@@ -17,15 +17,19 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zelo.core.significance import block_bootstrap_quantiles
 from zelo.errors import InputError, ZeloError
-from zelo.rerankers import Reranker
+from zelo.rerankers import Reranker, load_reranker
 from zelo.rerankers.remote import RemoteReranker, is_remote
 from zelo.systems.asking import model_folder, open_system
+
+if TYPE_CHECKING:
+    from zelo.rerankers.engines import EngineName
 
 LEVELS = (0.5, 0.95, 0.99)
 KILOBYTE = 1000
@@ -167,19 +171,22 @@ def _behind(took: NDArray[np.float64]) -> bool:
 
 
 @contextlib.contextmanager
-def asking(name: str, folder: Path | None, *, http: bool) -> Iterator[Asker]:
-    """Yield what asks a system: a hosted one, one in this process, or one behind a server that is started here."""
+def asking(name: str, folder: Path | None, *, http: bool, engine: EngineName = "auto") -> Iterator[Asker]:
+    """Yield what asks a system: a hosted one, one in this process, or one behind a server that is started here.
+
+    `engine` is what computes a model that is here, see `load_reranker`.
+    """
     if name.partition(":")[0] in ("pairwise", "listwise"):
         raise InputError(f"{name} is no single call", where="--system", remedy="`zelo evaluate --system` says how long its calls take")
     if is_remote(name):
         remote = RemoteReranker(name, retries=0)
         yield Asker("remote", remote.ask, remote.close)
     elif http:
-        with _served(model_folder(name, folder)) as url:
+        with _served(model_folder(name, folder), engine) as url:
             remote = RemoteReranker(f"zelo:{url}", retries=0)
             yield Asker("HTTP", remote.ask, remote.close)
     else:
-        system: Reranker = open_system(name, folder)
+        system: Reranker = open_system(name, folder, lambda path: load_reranker(path, engine=engine))
         with ThreadPoolExecutor(1) as thread:  # one after the other, as a library is used
 
             async def ask(query: str, documents: Sequence[str]) -> object:
@@ -189,9 +196,9 @@ def asking(name: str, folder: Path | None, *, http: bool) -> Iterator[Asker]:
 
 
 @contextlib.contextmanager
-def _served(model: Path) -> Iterator[str]:
+def _served(model: Path, engine: EngineName) -> Iterator[str]:
     """Run `zelo serve` in a process of its own and yield its address."""
-    command = [sys.executable, "-m", "zelo", "serve", str(model), "--port", "0", "--max-documents", "100000"]
+    command = [sys.executable, "-m", "zelo", "serve", str(model), "--port", "0", "--max-documents", "100000", "--engine", engine]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stderr.readline() if process.stderr else ""

@@ -157,7 +157,7 @@ class WorkspaceFinder:
     @cached_property
     def student(self) -> Reranker:
         """The workspace's reranker."""
-        return load_reranker(self._context.read("model"), self.signals.bank)
+        return load_reranker(self._context.read("model"), self.signals.bank, self._context.recipe.rank.engine)
 
     @cached_property
     def _legs(self) -> list[Callable[[str], list[str]]]:

@@ -125,7 +125,8 @@ def check_gate(first: Workspace, old: Workspace, new: Workspace, progress: Progr
 
 def _model(workspace: Workspace, progress: Progress) -> Reranker:
     context = Context(workspace, workspace.recipe, workspace.root, progress)
-    return load_reranker(context.read("model"), inputs.Signals(context, inputs.documents(context), inputs.queries(context)).bank)
+    bank = inputs.Signals(context, inputs.documents(context), inputs.queries(context)).bank
+    return load_reranker(context.read("model"), bank, context.recipe.rank.engine)
 
 
 def _sides(queries: Sequence[str], finder: WorkspaceFinder, models: Sequence[Reranker]) -> list[Sides]:

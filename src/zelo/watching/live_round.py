@@ -33,7 +33,7 @@ def held_out(query: str) -> bool:
 def live_recipe(recipe: Recipe, root: Path) -> Recipe:
     """Return the recipe of a round at a folder that learns from live searches, with all the queries that its collection has."""
     folder = root.resolve() / FOLDER
-    ingest = replace(recipe.ingest, collection=str(folder), max_train_queries=0, max_test_queries=0)
+    ingest = replace(recipe.ingest, collection=str(folder), queries="", max_train_queries=0, max_test_queries=0)
     return replace(recipe, ingest=ingest, refine=replace(recipe.refine, production=str(folder / PRODUCTION), reference="auto"))
 
 

@@ -1,0 +1,230 @@
+"""Pairs per second of zelo's engines beside sentence-transformers in one process, and what the faster ones lose.
+
+    zelo run ws && zelo optimize ws       # a workspace whose student is a cross_encoder
+    python benchmarks/reranking.py encoder ws/models/pointwise --collections FOLDER
+    python benchmarks/reranking.py quality ws/models/pointwise --collections FOLDER
+    python benchmarks/reranking.py decoder --collections FOLDER
+
+FOLDER holds collections in BEIR's layout, scifact and mtragun among them. Pairs are queries of the test split with what BM25 finds for
+them, cut at 512 tokens, so their lengths are those of life. Engines take turns on the same pairs; of several turns the best counts.
+`quality` compares nDCG@10 by human labels. `decoder` makes a random Qwen3 of 8 layers and width 512: its speed is that of a trained one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zelo.collections.beir import BeirFolder
+from zelo.core.metrics import evaluate_ranking
+from zelo.encoders.extras import import_extra
+from zelo.encoders.openvino_engine import quiet
+from zelo.encoders.processor import cores, describe
+from zelo.rerankers.engines import ABOUT, FOLDER
+from zelo.rerankers.export import export_model
+from zelo.rerankers.pointwise import PointwiseReranker
+from zelo.rerankers.scorer import common_prefix
+from zelo.retrievers.bm25 import Bm25Retriever
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from tiny_models import write_tiny_qwen
+
+FloatArray = NDArray[np.float64]
+COLLECTIONS = ("scifact", "mtragun")
+INSTRUCTION = "Judge whether the document supports or refutes the claim below, by what it states and not by what is known. "
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query with its candidates, best first by BM25."""
+
+    query_id: str
+    text: str
+    doc_ids: list[str]
+    documents: list[str]
+
+
+def questions(folder: Path, queries: int, depth: int) -> tuple[list[Asked], dict[str, dict[str, float]]]:
+    """Return some queries of the test split with their candidates, and their labels."""
+    collection = BeirFolder(folder)
+    qrels: dict[str, dict[str, float]] = {}
+    for qrel in collection.qrels("test"):
+        qrels.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
+    documents = list(collection.documents())
+    texts = {d.doc_id: d.full_text for d in documents}
+    labeled = sorted((q for q in collection.queries() if q.query_id in qrels), key=lambda q: q.query_id)
+    rng = np.random.default_rng(0)
+    chosen = [labeled[i] for i in sorted(rng.permutation(len(labeled))[:queries].tolist())]
+    found = Bm25Retriever(documents).search(chosen, depth)
+    asked = [Asked(q.query_id, q.text, [s.doc_id for s in found[q.query_id]], [texts[s.doc_id] for s in found[q.query_id]]) for q in chosen]
+    return asked, {q.query_id: qrels[q.query_id] for q in chosen}
+
+
+def turns(systems: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict[str, FloatArray]]:
+    """Return the seconds of each, the best of some turns after one that warms up, and what it gave."""
+    best, found = dict.fromkeys(systems, float("inf")), dict[str, FloatArray]()
+    for turn in range(rounds + 1):
+        for name, score in systems.items():
+            start = time.perf_counter()
+            found[name] = np.asarray(score(), np.float64)
+            if turn or rounds == 0:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best, found
+
+
+def cross_encoder(folder: Path, longest: int, dtype: str = "float32") -> object:
+    """Load a folder with sentence-transformers."""
+    library, torch = import_extra("sentence_transformers", "sentence-transformers"), import_extra("torch", "torch")
+    with quiet():
+        return library.CrossEncoder(str(folder), device="cpu", max_length=longest, model_kwargs={"dtype": getattr(torch, dtype)})
+
+
+def encoder(model: Path, collections: Path, pairs: int, rounds: int, longest: int) -> list[dict[str, object]]:
+    """Compare speeds on real pairs of both collections."""
+    rng = np.random.default_rng(1)
+    chosen: list[tuple[str, str]] = []
+    for name in COLLECTIONS:
+        asked, _ = questions(collections / name, 100, 50)
+        every = [(q.text, d) for q in asked for d in q.documents]
+        chosen += [every[i] for i in rng.permutation(len(every))[: pairs // len(COLLECTIONS)].tolist()]
+    plain = PointwiseReranker.load(model, device="cpu", max_tokens=longest)
+    sequences = [plain.template.sequences(q, [d])[0] for q, d in chosen]
+    reference, halves = cross_encoder(model, longest), cross_encoder(model, longest, "bfloat16")
+    systems: dict[str, Callable[[], object]] = {
+        "sentence-transformers, default": lambda: reference.predict(chosen, show_progress_bar=False),  # type: ignore[attr-defined]
+        "sentence-transformers, batches of 8": lambda: reference.predict(chosen, batch_size=8, show_progress_bar=False),  # type: ignore[attr-defined]
+        "sentence-transformers, bfloat16": lambda: halves.predict(chosen, show_progress_bar=False),  # type: ignore[attr-defined]
+        "sentence-transformers, bfloat16, batches of 8": lambda: halves.predict(chosen, batch_size=8, show_progress_bar=False),  # type: ignore[attr-defined]
+    }
+    for engine in ("torch", "openvino", "optimized"):
+        if engine == "optimized" and not (model / FOLDER / ABOUT).is_file():
+            continue
+        loaded = PointwiseReranker.load(model, device="cpu", max_tokens=longest, engine=engine)
+        systems[f"zelo, {engine}"] = lambda loaded=loaded: loaded.score_many([(q, [d]) for q, d in chosen])
+    seconds, _ = turns(systems, rounds)
+    theirs = {name: taken for name, taken in seconds.items() if name.startswith("sentence")}
+    lengths = np.array([len(s) for s in sequences])
+    spread = np.quantile(lengths, [0.1, 0.5, 0.9]).astype(int).tolist()
+    about = {"pairs": len(chosen), "mean_tokens": round(float(lengths.mean())), "tokens_10_50_90": spread}
+    return [
+        {
+            "name": name,
+            "pairs_per_s": round(len(chosen) / taken, 1),
+            "ratio_to_default": round(seconds["sentence-transformers, default"] / taken, 2),
+            "ratio_to_their_best": round(min(theirs.values()) / taken, 2),
+            **about,
+        }
+        for name, taken in seconds.items()
+    ]
+
+
+def quality(model: Path, collections: Path, queries: int, depth: int, longest: int) -> list[dict[str, object]]:
+    """Compare nDCG@10 by labels, and scores with sentence-transformers' on a few pairs."""
+    rows: list[dict[str, object]] = []
+    reference = cross_encoder(model, longest)
+    engines = ["openvino", *(["optimized"] if (model / FOLDER / ABOUT).is_file() else [])]
+    loaded = {engine: PointwiseReranker.load(model, device="cpu", max_tokens=longest, engine=engine) for engine in engines}
+    for name in COLLECTIONS:
+        asked, qrels = questions(collections / name, queries, depth)
+        few = [(asked[0].text, d) for d in asked[0].documents[:8]]
+        same = np.abs(np.asarray(reference.predict(few)) - loaded["openvino"].score(few[0][0], [d for _, d in few])).max()  # type: ignore[attr-defined]
+        exact = 0.0
+        for engine, system in loaded.items():
+            start = time.perf_counter()
+            run = {q.query_id: list(zip(q.doc_ids, system.score(q.text, q.documents).tolist(), strict=True)) for q in asked}
+            seconds = time.perf_counter() - start
+            value = float(np.mean(list(evaluate_ranking(run, qrels, ["nDCG@10"])["nDCG@10"].values())))
+            exact = exact or value
+            row = {"name": f"{name}, {engine}", "nDCG@10": round(value, 4), "kept": round(value / exact, 4), "queries": len(asked)}
+            rows.append({**row, "depth": depth, "pairs_per_s": round(depth * len(asked) / seconds, 1)})
+        rows[-1]["openvino_to_sentence_transformers"] = f"{same:.1e}"
+        first = {q.query_id: [(d, -float(i)) for i, d in enumerate(q.doc_ids)] for q in asked}
+        bm25 = float(np.mean(list(evaluate_ranking(first, qrels, ["nDCG@10"])["nDCG@10"].values())))
+        rows.append({"name": f"{name}, BM25", "nDCG@10": round(bm25, 4)})
+    return rows
+
+
+def decoder(collections: Path, documents: int, rounds: int, instruction: int) -> list[dict[str, object]]:
+    """Compare a language model on one query, after an instruction of so many words, with many documents."""
+    asked, _ = questions(collections / "scifact", 1, documents)
+    texts = [d.full_text for d in BeirFolder(collections / "scifact").documents()]
+    with tempfile.TemporaryDirectory() as temporary:
+        plain = write_tiny_qwen(
+            Path(temporary) / "plain", ["Yes system user assistant"] * 99 + texts[:1000], dim=512, layers=8, vocabulary=4000
+        )
+        folder = export_model(plain, Path(temporary) / "merged", "merged")
+        model = PointwiseReranker.load(folder, device="cpu")
+        reference = cross_encoder(folder, model.max_tokens)
+        halves = PointwiseReranker.load(folder, device="cpu", precision="bfloat16")
+        question = " ".join([*(INSTRUCTION * instruction).split()[:instruction], asked[0].text])
+        candidates = asked[0].documents
+        pairs = [(question, d) for d in candidates]
+        groups = model.template.sequences(question, candidates)
+        systems: dict[str, Callable[[], object]] = {
+            "sentence-transformers, default": lambda: reference.predict(pairs, show_progress_bar=False),  # type: ignore[attr-defined]
+            "sentence-transformers, batches of 4": lambda: reference.predict(pairs, batch_size=4, show_progress_bar=False),  # type: ignore[attr-defined]
+            "zelo, without a shared prefix": lambda: model.scorer.score(groups),  # type: ignore[attr-defined]
+            "zelo, float32": lambda: model.logits(question, candidates),
+            "zelo, bfloat16": lambda: halves.logits(question, candidates),
+        }
+        seconds, found = turns(systems, rounds)
+        exact = found["sentence-transformers, default"]
+        differences = {name: float(np.abs(values - exact).max() / np.std(exact)) for name, values in found.items()}
+    theirs = min(taken for name, taken in seconds.items() if name.startswith("sentence"))
+    lengths = np.array([len(g) for g in groups])
+    return [
+        {
+            "name": name,
+            "seconds": round(taken, 2),
+            "ratio_to_default": round(seconds["sentence-transformers, default"] / taken, 2),
+            "ratio_to_their_best": round(theirs / taken, 2),
+            "documents": len(pairs),
+            "mean_tokens": round(float(lengths.mean())),
+            "prefix": common_prefix(groups),
+            "largest_difference_in_sd_of_logits": f"{differences[name]:.0e}",
+        }
+        for name, taken in seconds.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["encoder", "quality", "decoder"])
+    parser.add_argument("model", type=Path, nargs="?", help="a model folder that zelo trained; not for decoder")
+    parser.add_argument("--collections", type=Path, required=True)
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=2, help="0 = one turn, nothing warmed up")
+    parser.add_argument("--longest", type=int, default=512, help="tokens; for quality the model's own limit is a better choice")
+    parser.add_argument("--queries", type=int, default=100, help="of each collection, for quality")
+    parser.add_argument("--depth", type=int, default=50, help="candidates per query, for quality")
+    parser.add_argument("--documents", type=int, default=100, help="for decoder")
+    parser.add_argument("--instruction", type=int, default=0, help="words before the query, for decoder")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    given = parser.parse_args(arguments)
+    import_extra("torch", "torch").set_num_threads(cores())
+    if given.what == "decoder":
+        rows = decoder(given.collections, given.documents, given.rounds, given.instruction)
+    elif given.model is None:
+        parser.error("name a model folder")
+    elif given.what == "encoder":
+        rows = encoder(given.model, given.collections, given.pairs, given.rounds, given.longest)
+    else:
+        rows = quality(given.model, given.collections, given.queries, given.depth, given.longest)
+    print(json.dumps({"processor": describe()}) if given.json else describe())
+    for row in rows:
+        print(
+            json.dumps(row) if given.json else "  ".join(f"{value if name == 'name' else f'{name} {value}'}" for name, value in row.items())
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""Engines: compiled scores are the torch model's, whatever comes with a pair; bytes lose little; what is optimized is used, or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import zelo
+from tiny_models import WORDS, tiny_language_model, write_tiny_bert
+from zelo import optimizing
+from zelo.encoders import processor
+from zelo.errors import InputError
+from zelo.rerankers import int8, load_reranker
+from zelo.rerankers.compiled import NETWORK, STEP, Compiled, Facts, batches_by_width, convert, inputs_of, load_compiled
+from zelo.rerankers.encoder_classifier import EncoderClassifier
+from zelo.rerankers.engines import ABOUT, FOLDER, classifier_engine, optimized_by
+from zelo.rerankers.export import write_pointwise
+from zelo.rerankers.first_row import first_row_only
+from zelo.rerankers.language_model import LanguageModel
+from zelo.rerankers.pointwise import Format, PointwiseReranker
+from zelo.rerankers.templates import load_tokenizer
+from zelo.runner import status
+from zelo.workspace import Workspace
+
+QUERY = "open file"
+DOCUMENTS = ["read a file", "", "merge sort " * 40, "write path list", "cache tree lock queue thread"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder as the stage train writes it, with random weights that tell documents apart."""
+    import torch
+
+    root = tmp_path_factory.mktemp("engines")
+    bert = write_tiny_bert(root / "bert", WORDS, dim=64, layers=3)
+    classifier = EncoderClassifier.load(bert, device="cpu")
+    with torch.no_grad():
+        for parameter in classifier.module.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0)
+    form = Format("classifier", "pair", (), 1.0, 64)
+    reranker = PointwiseReranker(classifier, form.make_template(load_tokenizer(bert)), form)
+    write_pointwise(root / "model", reranker, {"base": "tiny"}, "card")
+    return root / "model"
+
+
+@pytest.fixture(scope="module")
+def converted(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted")
+    convert(EncoderClassifier.load(model, device="cpu"), folder)
+    return folder
+
+
+def sequences(model: Path, count: int = 12) -> list[Any]:
+    rng = np.random.default_rng(0)
+    template = PointwiseReranker.load(model, device="cpu").template
+    texts = [" ".join(rng.choice(WORDS, size)) for size in rng.integers(0, 70, count)]
+    return [template.sequences(QUERY, [text])[0] for text in texts]
+
+
+class TestCompiled:
+    def test_it_is_the_torch_model(self, model: Path, converted: Path) -> None:
+        asked = sequences(model)
+        expected = EncoderClassifier.load(model, device="cpu").score(asked)
+        np.testing.assert_allclose(load_compiled(converted, "").score(asked), expected, atol=2e-5)
+        assert np.std(expected) > 0.01
+
+    @pytest.mark.parametrize("form", ["f32", "bf16", "bytes"])
+    def test_a_score_does_not_depend_on_what_comes_with_it(self, model: Path, converted: Path, form: str) -> None:
+        asked = sequences(model)
+        engine = bytes_of(converted, asked) if form == "bytes" else None
+        try:
+            engine = engine or load_compiled(converted, "", "bf16" if form == "bf16" else "f32")
+        except InputError:
+            pytest.skip("this processor computes no bfloat16")
+        alone = [float(engine.score([sequence])[0]) for sequence in asked]
+        np.testing.assert_array_equal(engine.score(asked), alone)
+        np.testing.assert_array_equal(engine.score(asked, budget=50), alone)
+        np.testing.assert_array_equal(np.concatenate(engine.score_groups([asked[:5], [], asked[5:]])), alone)
+
+    def test_the_first_row_is_the_whole_layer(self, model: Path) -> None:
+        classifier = EncoderClassifier.load(model, device="cpu")
+        asked = sequences(model)
+        whole = classifier.score(asked)
+        with first_row_only(classifier.model) as changed:
+            assert changed
+            np.testing.assert_allclose(classifier.score(asked), whole, atol=1e-5)
+        np.testing.assert_array_equal(classifier.score(asked), whole)
+
+    def test_layers_of_another_kind_are_left_alone(self) -> None:
+        with first_row_only(tiny_language_model()) as changed:
+            assert not changed
+
+    def test_a_wrong_conversion_is_found(self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        classifier = EncoderClassifier.load(model, device="cpu")
+        monkeypatch.setattr(EncoderClassifier, "score", lambda self, asked: np.ones(len(asked)))
+        with pytest.raises(InputError, match="differs from the original"):
+            convert(classifier, tmp_path)
+
+    @given(st.lists(st.integers(1, 90), min_size=1, max_size=30), st.integers(1, 300))
+    @settings(max_examples=30, deadline=None)
+    def test_batches_hold_every_row_once_and_one_width(self, lengths: list[int], budget: int) -> None:
+        widths = -(-np.array(lengths) // STEP) * STEP
+        batches = batches_by_width(widths, budget)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        assert all(len(set(widths[rows])) == 1 and (len(rows) == 1 or widths[rows].sum() <= budget) for rows in batches)
+
+
+def bytes_of(converted: Path, asked: Sequence[Any]) -> Compiled:
+    facts = Facts(**json.loads((converted / "facts.json").read_text("utf-8")))
+    ranges = int8.observe(converted / NETWORK, (inputs_of([sequence], facts) for sequence in asked))
+    return Compiled(int8.to_bytes(converted / NETWORK, ranges), facts, "")
+
+
+class TestBytes:
+    def test_logits_are_near(self, model: Path, converted: Path) -> None:
+        asked = sequences(model, 40)
+        exact, found = load_compiled(converted, "").score(asked), bytes_of(converted, asked).score(asked)
+        assert 0 < np.abs(found - exact).max() < 0.3 * np.std(exact)
+        assert np.corrcoef(found, exact)[0, 1] > 0.99
+
+    def test_every_product_with_weights_is_of_bytes(self, model: Path, converted: Path) -> None:
+        from zelo.encoders.openvino_engine import import_openvino
+
+        network = import_openvino().Core().read_model(converted / NETWORK)
+        found = int8.products(network)
+        assert sum(map(len, found.values())) == 3 * 6 + 2  # query, key, value, output, two of the feed-forward; pooler, head
+        assert sorted(map(len, found.values()))[-1] == 3  # query, key and value share an activation; in the last layer key and value
+
+    @given(st.floats(-100, 100), st.floats(-100, 100))
+    @settings(max_examples=50, deadline=None)
+    def test_a_range_holds_its_ends_and_zero_on_a_step(self, a: float, b: float) -> None:
+        low, high = int8.byte_range(min(a, b), max(a, b))
+        step = (high - low) / int8.LEVELS
+        assert low <= min(a, b, 0) + 1e-9
+        assert high >= max(a, b, 0) - 1e-9
+        assert abs(low / step - round(low / step)) < 1e-6
+
+    def test_rows_of_weights(self) -> None:
+        weights = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32) * np.array([[1], [100], [1e-3], [0], [1]], np.float32)
+        rows, scale = int8.row_bytes(weights)
+        assert rows.dtype == np.int8
+        assert (np.abs(rows * scale - weights) <= scale / 2 + 1e-12).all()
+
+    def test_smoothing_moves_outliers_into_the_weights(self) -> None:
+        seen = int8.Range(np.array([-1.0, -100.0], np.float32), np.array([1.0, 50.0], np.float32))
+        share = int8.smoothing(seen, [np.ones((3, 2), np.float32)], 0.5)
+        assert share[1] / share[0] == pytest.approx(10.0)
+        assert np.log(share).mean() == pytest.approx(0.0, abs=1e-6)
+        np.testing.assert_array_equal(int8.smoothing(seen, [np.ones((3, 2), np.float32)], 0.0), 1.0)
+
+
+class TestProcessor:
+    def test_names(self, tmp_path: Path) -> None:
+        text = "processor : 0\nflags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16\nbugs : amx_int8\n"
+        (tmp_path / "cpuinfo").write_text(text, "utf-8")
+        found = processor.instruction_sets(tmp_path / "cpuinfo")
+        assert found == ("avx2", "avx512", "bf16", "vnni")
+        assert processor.multiplies_bytes(found)
+        assert not processor.multiplies_bytes(("avx2", "avx512"))
+        assert processor.instruction_sets(tmp_path / "absent") == ()
+
+
+class TestOptimize:
+    @pytest.fixture
+    def ready(self, model: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+        """A model of a workspace whose texts are other words: that it ranks at random is no matter."""
+        monkeypatch.setattr(optimizing, "_speeds", lambda engines, asked: [2.0**place for place in range(len(engines) - 1)] + [0.5])
+        monkeypatch.setattr(optimizing, "multiplies_bytes", lambda: True)
+        return shutil.copytree(model, tmp_path / "model"), workspace
+
+    def test_the_fastest_is_written_and_used(self, ready: tuple[Path, Path]) -> None:
+        folder, workspace = ready
+        found = zelo("optimize", folder, "--workspace", workspace, "--most-loss", "1")
+        assert found.code == 0, found.err
+        assert "kept: bytes" in found.out
+        assert "queries that the model learned" in found.out  # 8 training queries: too few to hold any out
+        about = optimized_by(folder)
+        assert about["form"].startswith("bytes")
+        names = [t["name"] for t in about["trials"]]
+        assert (names[0], names[-1]) == ("float32", "torch float32")
+        used = load_reranker(folder)
+        assert isinstance(used.scorer, Compiled)  # type: ignore[attr-defined]
+        plain = load_reranker(folder, engine="torch").score(QUERY, DOCUMENTS)
+        assert 0 < np.abs(used.score(QUERY, DOCUMENTS) - plain).max() < 0.1
+        np.testing.assert_allclose(load_reranker(folder, engine="openvino").score(QUERY, DOCUMENTS), plain, atol=1e-5)
+        lines = "".join(f"{document or '-'}\n" for document in DOCUMENTS).encode()
+        said = {
+            engine: zelo("rerank", folder, "--query", QUERY, "--engine", engine, stdin=lines) for engine in ("auto", "optimized", "torch")
+        }
+        assert all(ran.code == 0 for ran in said.values())
+        assert said["auto"].out == said["optimized"].out != said["torch"].out
+
+    def test_what_loses_too_much_is_refused(self, ready: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        folder, workspace = ready
+
+        def losing(forms: Sequence[Any], *rest: Any) -> list[optimizing.Trial]:
+            return [optimizing.Trial(form.name, 2.0**i, 0.5 if i == 0 else 0.497, 0.1) for i, form in enumerate(forms)]
+
+        monkeypatch.setattr(optimizing, "_measured", losing)
+        found = zelo("optimize", folder, "--workspace", workspace)
+        assert found.code == 2
+        assert "0.60%" in found.out
+        assert "refused" in found.out
+        assert "no form is faster than float32 and keeps 99.5 %" in found.err
+        assert not (folder / FOLDER).exists()
+        assert not [path for path in folder.parent.iterdir() if "optimizing" in path.name]
+
+    def test_the_best_is_the_fastest_of_those_that_lose_little(self) -> None:
+        exact, halves, small = (
+            optimizing.Trial(name, speed, ndcg, 0.0) for name, speed, ndcg in (("a", 1, 0.8), ("b", 2, 0.797), ("c", 3, 0.79))
+        )
+        torch = optimizing.Trial("torch float32", 9, 0.8, 0.0)
+        assert optimizing._best([exact, halves, small, torch], 0.005) is halves
+        assert optimizing._best([exact, halves, small, torch], 0.05) is small
+        assert optimizing._best([exact, halves, small, torch], 0.0) is None
+
+    def test_other_models_are_refused(self, workspace: Path, model: Path) -> None:
+        found = zelo("optimize", workspace)  # its student is a blend
+        assert found.code == 2
+        assert "it is a blend" in found.err
+        alone = zelo("optimize", model)
+        assert alone.code == 2
+        assert "--workspace" in alone.err
+
+
+class TestChoice:
+    def pretend(self, folder: Path, converted: Path, **changes: Any) -> Path:
+        """Put an engine into a model's folder."""
+        from zelo.encoders.weights import model_digest
+
+        shutil.copytree(converted, folder / FOLDER)
+        about = {"model_digest": model_digest(folder), "precision": "f32", "instruction_sets": [], **changes}
+        (folder / FOLDER / ABOUT).write_text(json.dumps(about), "utf-8")
+        return folder
+
+    def test_an_engine_of_other_weights_or_processors_is_not_used(self, model: Path, converted: Path, tmp_path: Path) -> None:
+        fits = self.pretend(shutil.copytree(model, tmp_path / "fits"), converted)
+        assert classifier_engine(fits, "optimized").score_groups([[[2, 5, 3]]])[0].shape == (1,)
+        for name, changes, what in (
+            ("stale", {"model_digest": "another"}, "other weights"),
+            ("moved", {"instruction_sets": ["vnni", "of_the_future"]}, "of_the_future, which this one lacks"),
+            ("broken", {"precision": "f64"}, "cannot be read|cannot compile"),
+        ):
+            folder = self.pretend(shutil.copytree(model, tmp_path / name), converted, **changes)
+            with pytest.raises(InputError, match=what):
+                classifier_engine(folder, "optimized")
+            np.testing.assert_allclose(
+                load_reranker(folder).score(QUERY, DOCUMENTS), load_reranker(model, engine="torch").score(QUERY, DOCUMENTS), atol=1e-5
+            )
+        with pytest.raises(InputError, match="was not optimized"):
+            classifier_engine(model, "optimized")
+        with pytest.raises(InputError, match="no engine"):
+            classifier_engine(model, "fast")  # type: ignore[arg-type]
+
+    def test_a_compiled_model_cannot_be_written(self, model: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="no weights to write"):
+            write_pointwise(tmp_path / "out", PointwiseReranker.load(model, engine="openvino"), {}, "card")
+
+    def test_what_was_made_from_a_model_is_no_part_of_it(self, workspace: Path) -> None:
+        before = Workspace.open(workspace).digest("model")
+        folder = workspace / "models/pointwise" / FOLDER
+        folder.mkdir()
+        (folder / "openvino_model.xml").write_text("<net/>", "utf-8")
+        opened = Workspace.open(workspace)
+        assert opened.digest("model") == before
+        stale = {state.stage.name: state.reason for state in status(opened) if not state.done}
+        assert "models/pointwise/openvino changed" in stale["rank"]
+        assert "train" not in stale
+
+
+class TestSharedPrefix:
+    def test_groups_score_as_their_sequences(self) -> None:
+        scorer = LanguageModel(tiny_language_model(), (5,))
+        rng = np.random.default_rng(0)
+        groups = [[np.r_[start, rng.integers(1, 60, size)] for size in rng.integers(1, 30, 7)] for start in (rng.integers(1, 60, 20), [3])]
+        groups += [[], [rng.integers(1, 60, 9)], [groups[0][0], groups[0][0]]]
+        for budget in (0, 40):
+            for group, found in zip(groups, scorer.score_groups(groups, budget), strict=True):
+                np.testing.assert_allclose(found, scorer.score(group) if group else [], atol=1e-5)
