@@ -17,7 +17,7 @@ TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8"))
 
 BASE = {"types", "errors"}
 PARTS = {"collections", "retrievers", "language_models", "judges", "rerankers", "training"}
-SPINE = {"artifacts", "parameters", "sections", "recipe", "progress", "workspace", "pipeline", "runner"}
+SPINE = {"artifacts", "parameters", "sections", "recipe", "progress", "workspace", "pipeline", "runner", "shards", "whole_queries"}
 LOW = BASE | {"core", "encoders"}
 COMMANDED = {
     "report",
@@ -37,6 +37,7 @@ COMMANDED = {
     "bench",
     "watching",
     "promotion",
+    "cluster",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -56,7 +57,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sections": BASE | {"parameters"},
     "progress": BASE,
     "workspace": BASE | {"artifacts", "recipe"},
-    "fitting": BASE | {"artifacts", "core"},
+    "shards": set(),
+    "whole_queries": set(),
+    "cluster": BASE | {"shards", "__version__"},
+    "fitting": BASE | {"artifacts", "core", "shards", "whole_queries"},
     "parameters": BASE,
     "pipeline": BASE | SPINE,
     "runner": BASE | SPINE,
@@ -84,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 HEAVY = {"torch", "openvino", "transformers", "sentence_transformers", "tokenizers", "bm25s", "Stemmer", "py3langid", "matplotlib"}
 HEAVY |= {"semantic_text_splitter", "pypdfium2", "selectolax", "charset_normalizer", "huggingface_hub"}
-HEAVY |= {"pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
+HEAVY |= {"ray", "pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
 IN_CORE = {"numpy", "scipy", "numba"}
 MAX_LINES, MAX_FUNCTION = 300, 50
 

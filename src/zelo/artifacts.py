@@ -6,7 +6,8 @@ corpus.jsonl and queries.jsonl; everything else holds ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,17 +225,26 @@ def write_parts(path: Path, artifact: str, parts: Iterable[Mapping[str, Any]]) -
     Raises:
         WorkspaceError: the columns are not those that the artifact declares.
     """
+    with table_writer(path, artifact) as write:
+        return sum(write(part) for part in parts)
+
+
+@contextmanager
+def table_writer(path: Path, artifact: str) -> Iterator[Callable[[Mapping[str, Any]], int]]:
+    """Open an artifact's Parquet file; yields what adds a part to it, a row group, and returns its rows. As `write_parts`."""
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = 0
     empty = _table(artifact, {name: [] for name in ARTIFACTS[artifact].columns})
     with pq.ParquetWriter(path, empty.schema, compression="zstd") as writer:
-        for part in parts:
+
+        def write(part: Mapping[str, Any]) -> int:
             table = _table(artifact, part)
-            writer.write_table(table)
-            rows += table.num_rows
-    return rows
+            if table.num_rows:
+                writer.write_table(table)
+            return int(table.num_rows)
+
+        yield write
 
 
 def _table(artifact: str, columns: Mapping[str, Any]) -> Any:

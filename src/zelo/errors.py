@@ -7,6 +7,7 @@ ZeloError                   base of all; the command line prints it and exits wi
     MissingExtraError       an optional dependency is not installed (also an ImportError)
     ConvergenceError        a fit did not reach its tolerance (also an ArithmeticError)
     JudgeError              a judge cannot go on: too many judgments are missing, no right to ask, the budget is spent
+    ClusterError            workers on other processes cannot be reached, or were lost too often
     RetryError              one call failed and may work when repeated; never reaches the user
 """
 
@@ -55,6 +56,10 @@ class JudgeError(ZeloError):
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
+
+
+class ClusterError(ZeloError):
+    """Workers in other processes or on other machines cannot be reached, or were lost again and again."""
 
 
 class RetryError(ZeloError):

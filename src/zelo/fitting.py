@@ -18,7 +18,9 @@ from zelo.core.dispersion import Dispersion, centered_stderr, estimate_dispersio
 from zelo.core.links import PRIOR_SD
 from zelo.core.paired_comparison import Batch, BatchFit, fit_queries
 from zelo.errors import InputError
+from zelo.shards import Executor, Here, keeping
 from zelo.types import Link
+from zelo.whole_queries import query_starts, whole_queries
 
 _IDS = ("query_id", "doc_id_a", "doc_id_b")
 _NUMBERS = ("prob_a", "weight", "slope", "offset", "n_judges")
@@ -46,6 +48,27 @@ class Totals:
         self.disconnected += int((fit.components > 1).sum())
 
 
+@dataclass(frozen=True)
+class _FitQueries:
+    """The fit of a batch of queries as a work."""
+
+    link: Link
+    prior_sd: float | None
+    threads: int | None
+    stderr: bool
+    dispersion: float | None
+
+    def open(self) -> Callable[[Batch], BatchFit]:
+        return self._fit
+
+    def _fit(self, batch: Batch) -> BatchFit:
+        fit = fit_queries(batch, link=self.link, prior_sd=self.prior_sd, threads=self.threads, stderr=self.stderr)
+        if self.dispersion and self.stderr:
+            stderr = centered_stderr(fit.stderr, np.diff(fit.starts), self.prior_sd or PRIOR_SD[self.link])
+            fit = replace(fit, stderr=stderr)
+        return fit
+
+
 def fit_parquet(
     source: Path,
     scores: Path,
@@ -59,6 +82,7 @@ def fit_parquet(
     copies: Copies | None = None,
     dispersion: float | None = None,
     advance: Callable[[int, int], object] = lambda done, total: None,
+    executor: Executor | None = None,
 ) -> Totals:
     """Fit the scores of a Parquet file's queries and write them to another.
 
@@ -75,23 +99,24 @@ def fit_parquet(
         copies: documents that get the score of another one.
         dispersion: if given (`dispersion_of`), divides the weights; standard errors are then of scores around their query's mean.
         advance: is told how many rows are done, of how many.
+        executor: does the fits, if not this process; the result is the same.
 
     Raises:
         InputError: the source is not Parquet or lacks a column, a name is null, a query's rows are apart, a value is out of range.
         ConvergenceError: a query's fit did not converge; names the query.
     """
-    totals, done, file = Totals(), 0, _open(source)
+    totals, done, file, executor = Totals(), 0, _open(source), executor or Here()
+    work = _FitQueries(link, prior_sd, threads or (1 if executor.elsewhere else None), stderr, dispersion)
     with ExitStack() as stack:
         stack.callback(file.close)
         write_scores, write_fits = _writer(stack, scores, "scores"), _writer(stack, fits, "fits")
-        for names, batch, documents in _ahead(_batches(file, batch_rows, str(source), dispersion or 1.0)):
-            fit = fit_queries(batch, link=link, prior_sd=prior_sd, threads=threads, stderr=stderr)
-            if dispersion and stderr:
-                fit = replace(fit, stderr=centered_stderr(fit.stderr, np.diff(fit.starts), prior_sd or PRIOR_SD[link]))
+        read = _ahead(_batches(file, batch_rows, str(source), dispersion or 1.0))
+        parts = (((names, documents, np.size(batch.prob_first)), batch) for names, batch, documents in read)
+        for (names, documents, rows), fit in keeping(executor, work, parts):
             write_scores(table := _score_table(names, documents, fit, copies or {}))
             write_fits(_fit_table(names, fit, dispersion or 1.0))
             totals.add(fit, table.num_rows)
-            done += np.size(batch.prob_first)
+            done += rows
             advance(done, file.metadata.num_rows)
     return totals
 
@@ -145,7 +170,7 @@ def _batches(file: Any, batch_rows: int, where: str, dispersion: float) -> Itera
     """Read whole queries, their weights divided by the dispersion; see `_numbered` for what comes."""
     columns = [name for name in (*_IDS, *_NUMBERS) if name in file.schema_arrow.names]
     seen: set[str] = set()
-    for part in _whole_queries(file.iter_batches(batch_rows, columns=columns)):
+    for part in whole_queries(file.iter_batches(batch_rows, columns=columns)):
         names, batch, documents = _numbered(part, where)
         if not seen.isdisjoint(names):
             again = next(name for name in names if name in seen)
@@ -184,54 +209,6 @@ def _ahead(items: Iterator[Any]) -> Iterator[Any]:
             yield item
 
 
-def _whole_queries(batches: Iterator[Any]) -> Iterator[Any]:
-    """Cut a file's batches anew, so that none ends within a query; a query that lay in several comes alone."""
-    open_query: list[Any] = []  # pieces of the query that the last batch ended with
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        starts = _starts(batch["query_id"])
-        begin, end = 0, int(starts[-1])
-        if open_query and open_query[0]["query_id"][0].as_py() == batch["query_id"][0].as_py():
-            begin = int(starts[1]) if len(starts) > 1 else batch.num_rows
-            open_query.append(_copied(batch.slice(0, begin)))
-        if open_query and begin < batch.num_rows:
-            yield _joined(open_query)
-            open_query = []
-        if begin < end:
-            yield batch.slice(begin, end - begin)
-        if max(begin, end) < batch.num_rows:
-            open_query = [_copied(batch.slice(max(begin, end)))]
-    if open_query:
-        yield _joined(open_query)
-
-
-def _starts(query: Any) -> NDArray[np.int64]:
-    """Rows at which the query changes, the first row included."""
-    import pyarrow as pa
-
-    if not pa.types.is_dictionary(query.type):  # some writers' dictionaries are not Parquet's
-        query = query.dictionary_encode()
-    codes = query.indices.to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.flatnonzero(codes[1:] != codes[:-1]) + 1])
-
-
-def _copied(batch: Any) -> Any:
-    """Copy a few rows out of a batch, so that the batch can be let go."""
-    import pyarrow as pa
-
-    columns = [batch.column(n).dictionary_decode() if name == "query_id" else batch.column(n) for n, name in enumerate(batch.schema.names)]
-    return pa.table([pa.concat_arrays([column]) for column in columns], names=batch.schema.names)
-
-
-def _joined(tables: list[Any]) -> Any:
-    import pyarrow as pa
-
-    table = pa.concat_tables(tables)
-    columns = {name: table[name].combine_chunks() for name in table.column_names}
-    return pa.RecordBatch.from_pydict(columns)
-
-
 def _numbered(part: Any, where: str) -> tuple[list[str], Batch, Any]:
     """Names of the part's queries, their rows as the fit wants them, and the documents' names (Arrow) in the order of its scores."""
     import pyarrow as pa
@@ -241,7 +218,7 @@ def _numbered(part: Any, where: str) -> tuple[list[str], Batch, Any]:
     for name in _IDS:
         if part[name].null_count:
             raise InputError(f"a {name} is null", where=where, remedy="name every query and document")
-    starts = _starts(part["query_id"])
+    starts = query_starts(part["query_id"])
     names = part["query_id"].take(pa.array(starts)).cast(pa.string()).to_pylist()
     if len(set(names)) < len(names):
         again = next(name for n, name in enumerate(names) if name in names[:n])

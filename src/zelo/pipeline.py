@@ -17,6 +17,7 @@ from zelo.artifacts import ARTIFACTS
 from zelo.errors import RecipeError
 from zelo.progress import Progress
 from zelo.recipe import Recipe
+from zelo.shards import Executor, Here
 from zelo.workspace import Workspace
 
 
@@ -55,12 +56,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage gets. It reads from `workspace` and writes under `out`, at the artifacts' paths."""
+    """What a stage gets. It reads from `workspace` and writes under `out`, at the artifacts' paths.
+
+    What it does alike for many queries it may give to `executor`, by shards.
+    """
 
     workspace: Workspace
     recipe: Recipe
     out: Path
     progress: Progress
+    executor: Executor = field(default_factory=Here)
 
     def read(self, artifact: str) -> Path:
         """Return the path of an artifact to read."""
@@ -165,7 +170,7 @@ DIRECT = (
             "model",
         ),
         ("report",),
-        tuple(f.name for f in dataclasses.fields(Recipe) if f.name != "watch"),  # the page shows the whole recipe of the line
+        tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in ("watch", "plan")),  # the page shows the whole recipe of the line
     ),
 )
 

@@ -19,6 +19,7 @@ from zelo.errors import RecipeError
 from zelo.parameters import build, parameter, parse_value, require_known, toml_section, toml_value
 from zelo.sections import Benchmark as Benchmark
 from zelo.sections import Ingest as Ingest
+from zelo.sections import Planning as Planning
 from zelo.sections import Rankings as Rankings
 from zelo.sections import Refine as Refine
 from zelo.types import Link
@@ -316,6 +317,7 @@ class Recipe:
     benchmark: Benchmark = field(default_factory=Benchmark)
     refine: Refine = field(default_factory=Refine)
     report: Report = field(default_factory=Report)
+    plan: Planning = field(default_factory=Planning)
     watch: Watch = field(default_factory=Watch)
 
     def with_settings(self, settings: Mapping[str, str]) -> Recipe:
@@ -374,9 +376,7 @@ def from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """
     recipe = typing.cast(Recipe, build(Recipe, data, where, ""))
     if recipe.pair.degree % 2:
-        raise RecipeError(
-            f"pair.degree = {recipe.pair.degree} is odd", where=where, remedy="use an even degree: a cycle adds two per document"
-        )
+        raise RecipeError(f"pair.degree = {recipe.pair.degree} is odd", where=where, remedy="use an even one: cycles add two per document")
     legs = recipe.retrieve.legs
     unknown = [leg for leg in legs if leg not in LEGS]
     if unknown:

@@ -14,6 +14,7 @@ from zelo.errors import RecipeError, WorkspaceError
 from zelo.pipeline import Context, Outcome, Stage, find, select, stages
 from zelo.progress import Progress, Silent
 from zelo.recipe import Recipe
+from zelo.shards import Executor, Here
 from zelo.workspace import DERIVED, Entry, Workspace, fingerprint
 
 
@@ -66,6 +67,7 @@ def run(
     stop: str | None = None,
     force: Iterable[str] = (),
     progress: Progress | None = None,
+    executor: Executor | None = None,
     on_stage: Callable[[State, Entry | None], None] = lambda state, entry: None,
 ) -> list[Entry]:
     """Run the stages that are not done, in order, and return their manifest lines.
@@ -76,6 +78,7 @@ def run(
         stop: last stage to consider.
         force: stages to run even if they are done.
         progress: shows what happens.
+        executor: does what stages do by shards, if not this process.
         on_stage: called before a stage runs (entry None) and after it ran, or with its old entry when it is done.
 
     Raises:
@@ -98,7 +101,7 @@ def run(
                 on_stage(state, state.entry)
                 continue
             on_stage(state, None)
-            entry = _run_stage(workspace, stage, progress or Silent())
+            entry = _run_stage(workspace, stage, progress or Silent(), executor or Here())
             finished.append(entry)
             on_stage(state, entry)
     return finished
@@ -114,7 +117,7 @@ def require_before(workspace: Workspace, first: Stage) -> None:
             raise WorkspaceError(what, where=str(workspace.root), remedy=f"`zelo run {workspace.root}` runs what is needed")
 
 
-def _run_stage(workspace: Workspace, stage: Stage, progress: Progress) -> Entry:
+def _run_stage(workspace: Workspace, stage: Stage, progress: Progress, executor: Executor) -> Entry:
     missing = [a for a in stage.reads if not workspace.path(a).exists()]
     if missing:
         writer = next(s.name for s in stages(workspace.recipe) if missing[0] in s.writes)
@@ -126,7 +129,7 @@ def _run_stage(workspace: Workspace, stage: Stage, progress: Progress) -> Entry:
     start = time.perf_counter()
     reads, print_ = _identity(workspace, stage)
     with workspace.writing(stage.name) as out:
-        outcome: Outcome = _module(stage).run(Context(workspace, workspace.recipe, out, progress))
+        outcome: Outcome = _module(stage).run(Context(workspace, workspace.recipe, out, progress, executor))
         entry = Entry(
             stage.name,
             print_,

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +20,30 @@ from zelo.collections.labels import finite_number, numbered_qrels, qrel_line
 from zelo.collections.lines import check_id, numbered_lines, shown, write_lines
 from zelo.errors import InputError
 from zelo.types import Qrel, ScoredDoc
+
+
+def read_rankings(path: Path, query_ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (query_id, doc_ids best first) of a run that `write_run` wrote, without holding it; an empty list for a query that it lacks.
+
+    A query's lines must follow one another. What comes before its turn is held until then; in the order of the file nothing is.
+
+    Args:
+        path: the file; its lines are not checked again.
+        query_ids: which queries, in which order.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    there = {line.split(None, 1)[0] for _, line in numbered_lines(path)}
+    lines = (line.split(None, 3) for _, line in numbered_lines(path))
+    coming = ((query_id, [row[2] for row in rows]) for query_id, rows in groupby(lines, key=itemgetter(0)))
+    held: dict[str, list[str]] = {}
+    for query_id in query_ids:
+        while query_id in there and query_id not in held:
+            name, doc_ids = next(coming)
+            held[name] = doc_ids
+        yield query_id, held.pop(query_id, [])
+        there.discard(query_id)
 
 
 def read_run(path: Path) -> dict[str, list[ScoredDoc]]:

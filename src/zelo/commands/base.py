@@ -138,13 +138,7 @@ def changed(recipe: Recipe, settings: tuple[str, ...], collection: str | None = 
     """
     from zelo.collections import BUILT_IN, HUB
 
-    values: dict[str, str] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise RecipeError(f"{setting!r} has no '='", where="--set", remedy="write section.key=value")
-        values[key.strip()] = value.strip()
-    recipe = recipe.with_settings(values)
+    recipe = recipe.with_settings(dict_of(settings))
     name = recipe.ingest.collection if collection is None else collection
     if not name:
         raise RecipeError("the collection has no name", remedy=f"give a folder, or one of: {', '.join(BUILT_IN)}")
@@ -169,6 +163,21 @@ def changed(recipe: Recipe, settings: tuple[str, ...], collection: str | None = 
     }
     recipe = replace(recipe, benchmark=replace(recipe.benchmark, systems=systems))
     return replace(recipe, ingest=ingest, encode=encode, retrieve=retrieve, judge=judge, pairwise=pairwise, train=train, refine=refine)
+
+
+def dict_of(settings: tuple[str, ...]) -> dict[str, str]:
+    """Return settings given as KEY=VALUE.
+
+    Raises:
+        RecipeError: one without "=".
+    """
+    values: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"{setting!r} has no '='", where="--set", remedy="write section.key=value")
+        values[key.strip()] = value.strip()
+    return values
 
 
 def _absolute(name: str) -> str:

@@ -7,23 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zelo.commands.base import SET, WORKSPACE, changed, open_workspace, run_stages, save
+from zelo.commands.base import SET, WORKSPACE, changed, dict_of, open_workspace, run_stages, save
 
 if TYPE_CHECKING:
     from zelo.judges.sql import Form
 
 
 @click.command()
-@WORKSPACE
+@click.argument("workspace", type=click.Path(path_type=Path), metavar="WORKSPACE_OR_RECIPE")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @SET
 def plan(workspace: Path, as_json: bool, settings: tuple[str, ...]) -> None:
     """Say what is left to judge, how many tokens and dollars and how long it will take. Asks and changes nothing.
 
     Best after zelo run --to pair, which costs nothing. --set shows what another recipe would take.
-    """
-    from zelo.planning.prospect import plan_output
 
+    With a recipe (its name, as in zelo plan paper, or a TOML file): calls, dollars, GPU-hours, CPU-hours and bytes of every stage, for a
+    collection of the size that the recipe's section [plan] says.
+    """
+    from zelo import recipe as recipes
+    from zelo.planning.prospect import plan_output
+    from zelo.planning.scale_lines import recipe_output
+
+    if not workspace.is_dir() and (str(workspace) in recipes.names() or workspace.suffix == ".toml"):
+        for line in recipe_output(recipes.load(workspace).with_settings(dict_of(settings)), str(workspace), as_json=as_json):
+            click.echo(line)
+        return
     opened = open_workspace(workspace)
     for line in plan_output(opened, changed(opened.recipe, settings), as_json=as_json):
         click.echo(line)

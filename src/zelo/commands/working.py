@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,10 +45,25 @@ def new(workspace: Path, collection: str | None, queries: str | None, recipe_nam
 @click.option("--to", "stop", metavar="STAGE", help="Last stage to consider.")
 @click.option("--force", multiple=True, metavar="STAGE", help="Run a stage even if it is done; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why.")
+@click.option("--on", "cluster", metavar="CLUSTER", help="Workers on Ray: ray (this machine, or RAY_ADDRESS) or ray://HOST:PORT.")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Of --on; 0 = one per GPU where --worker-gpus is set, else per CPU.")
+@click.option("--worker-gpus", type=click.FloatRange(0), default=0.0, help="GPUs of each worker; may be a fraction.")
 @SET
-def run(workspace: Path, start: str | None, stop: str | None, force: tuple[str, ...], dry_run: bool, settings: tuple[str, ...]) -> None:
-    """Run the stages that are not done."""
-    run_stages(workspace, start=start, stop=stop, force=force, dry_run=dry_run, settings=settings)
+def run(workspace: Path, start: str | None, stop: str | None, dry_run: bool, **given: Any) -> None:
+    """Run the stages that are not done.
+
+    --on gives what stages do query by query to workers (extra ray): pair, judge-pairwise, fit, rank, evaluate. The files are the same
+    as without; a worker that is lost is started again, and does its shard again. See docs/scale.md.
+    """
+    force, settings = given["force"], given["settings"]
+    choice: dict[str, Any] = {"start": start, "stop": stop}
+    if given["cluster"] and not dry_run:
+        from zelo.cluster.ray_workers import RayWorkers
+
+        with RayWorkers(given["cluster"], given["workers"], gpus=given["worker_gpus"]) as executor:
+            run_stages(workspace, **choice, force=force, settings=settings, executor=executor)
+        return
+    run_stages(workspace, **choice, force=force, dry_run=dry_run, settings=settings)
 
 
 @click.command()

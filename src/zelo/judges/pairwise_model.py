@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,9 +56,23 @@ class PairwiseModel:
         self._share = decoder and (self._scorer.device.type == "cpu" if share_prefix is None else share_prefix)
         self._halves = computes_bfloat16(self._scorer.device) if precision == "auto" else precision == "bfloat16"
         self._budget = budget
+        own: dict[str, Any] = {"antisymmetric": self._both, "share_prefix": share_prefix, "budget": budget, "device": device}
+        self._loader = partial(PairwiseModel, folder.absolute(), precision="bfloat16" if self._halves else "float32", **own)
         self.name = f"pairwise:{model_digest(folder)[:12]}"
         self.prompt_id = ("both orders" if self._both else "one order") + (", bfloat16" if self._halves and not self._share else "")
         self.tokens = self.computed = 0
+
+    def loader(self) -> Callable[[], PairwiseModel]:
+        """Return what loads it in another process, where the folder has the same path: asked there as it is here, also the precision."""
+        return self._loader
+
+    def counters(self) -> tuple[int, int]:
+        """Return tokens and computed."""
+        return self.tokens, self.computed
+
+    def count(self, tokens: int, computed: int) -> None:
+        """Add what was read in another process."""
+        self.tokens, self.computed = self.tokens + tokens, self.computed + computed
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Answer]:
         """Answer every comparison, in order; those that share query and first document are computed together."""

@@ -83,7 +83,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Questions:
+class Questions:
     """What there is to judge: drawn pairs, or as many as there will be; and some comparisons as they are or will be."""
 
     queries: int
@@ -116,7 +116,7 @@ def make_plan(workspace: Workspace, recipe: Recipe | None = None) -> Plan:
     if "align" not in done and questions.queries > 1:
         questions = replace(questions, across=recipe.align.comparisons * questions.queries)
     with Known(viewed.root / JOURNAL) as known:
-        bills = tuple(bill(_workload(name, viewed, recipe, questions, known)) for name in recipe.judge.ensemble)
+        bills = tuple(bill(workload(name, viewed, recipe, questions, known)) for name in recipe.judge.ensemble)
         spent_dollars, spent_tokens = known.spent()
     notes = budget_notes(bills, recipe.judge, spent_dollars, spent_tokens)
     if recipe.pair.design == "cycles" and recipe.line != "distilled":
@@ -126,7 +126,7 @@ def make_plan(workspace: Workspace, recipe: Recipe | None = None) -> Plan:
     return Plan(questions.queries, questions.pairs, questions.basis, questions.drawn is not None, bills, spent_dollars, tuple(notes))
 
 
-def _questions(workspace: Workspace, recipe: Recipe, done: set[str]) -> _Questions:
+def _questions(workspace: Workspace, recipe: Recipe, done: set[str]) -> Questions:
     if "ingest" not in done:
         remedy = f"run `zelo run {workspace.root} --to pair`, which costs nothing"
         raise WorkspaceError("has no documents and questions to plan with", where=str(workspace.root), remedy=remedy)
@@ -153,7 +153,7 @@ def _questions(workspace: Workspace, recipe: Recipe, done: set[str]) -> _Questio
     texts = {d.doc_id: d.full_text for d in read_corpus(workspace.path("corpus")) if d.doc_id in wanted}
     asked = [queries[judged[i]] for i in rng.integers(len(judged), size=len(chosen))] if judged else []
     sample = [Comparison(query, texts[a], texts[b]) for query, (a, b) in zip(asked, chosen, strict=True)]
-    return _Questions(len(judged), pairs, basis, sample)
+    return Questions(len(judged), pairs, basis, sample)
 
 
 def _two(rng: np.random.Generator, doc_ids: Sequence[str]) -> tuple[str, str]:
@@ -161,7 +161,7 @@ def _two(rng: np.random.Generator, doc_ids: Sequence[str]) -> tuple[str, str]:
     return doc_ids[i], doc_ids[j]
 
 
-def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, judged: bool) -> _Questions:
+def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, judged: bool) -> Questions:
     pairs = read_pairs(workspace.path(inputs.judged(recipe)))
     adaptive = recipe.pair.design == "adaptive"
     later = later_pairs(pairs.select(pairs.cycle >= 0), recipe) if adaptive and not judged else None
@@ -180,7 +180,7 @@ def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, jud
                 texts[at] = document.full_text
     shown = [(queries[pairs.query_ids[pairs.query[r]]], texts[int(pairs.a[r])], texts[int(pairs.b[r])]) for r in rows]
     first = len(pairs.query_ids)
-    return _Questions(
+    return Questions(
         first,
         count,
         basis if sealed is None else f"{len(pairs):,} drawn by `pair`, the others chosen in rounds; all are judged",
@@ -193,7 +193,8 @@ def _drawn(workspace: Workspace, recipe: Recipe, queries: dict[str, str], *, jud
     )
 
 
-def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
+def workload(name: str, workspace: Workspace, recipe: Recipe, questions: Questions, known: Known) -> Workload:
+    """Return what one judge has to do; `workspace` is read only where the questions are drawn pairs."""
     facts = recipe.judge.models.get(name, Model())
     if name in JUDGES:
         return Workload(name, "offline", questions.pairs, 0, questions.pairs)
@@ -212,7 +213,7 @@ def _workload(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
     return replace(work, calls=calls, short=judge.mode == "logprobs", batches=address.provider in _BATCHES and calls == 1)
 
 
-def _thinking(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
+def _thinking(name: str, workspace: Workspace, recipe: Recipe, questions: Questions, known: Known) -> Workload:
     facts, model = recipe.judge.models.get(name, Model()), name.removeprefix("thinking:")
     judge = thinking_judge(name, recipe, Unopened(model))
     own = model.startswith("local:") or loopback(urlsplit(parse_name(model).base).hostname or "")
@@ -220,7 +221,7 @@ def _thinking(name: str, workspace: Workspace, recipe: Recipe, questions: _Quest
     return _remote(work, judge, workspace, recipe, questions, known)
 
 
-def _own(name: str, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
+def _own(name: str, workspace: Workspace, recipe: Recipe, questions: Questions, known: Known) -> Workload:
     work = Workload(name, "own", questions.pairs, 0, questions.pairs, facts=recipe.judge.models.get(name, Model()))
     try:
         judge = make_judge(name, Materials(_nothing, _nothing, _nothing, ""), recipe)
@@ -235,7 +236,7 @@ def _nothing() -> Any:
     raise JudgeError("a plan has no materials")
 
 
-def _remote(work: Workload, judge: RemoteJudge, workspace: Workspace, recipe: Recipe, questions: _Questions, known: Known) -> Workload:
+def _remote(work: Workload, judge: RemoteJudge, workspace: Workspace, recipe: Recipe, questions: Questions, known: Known) -> Workload:
     """Add what is left, what the journal knows and what a sample of prompts takes."""
     history = known.history(judge.name, judge.prompt_id)
     estimates = getattr(judge, "estimate", None) is not None and questions.sample

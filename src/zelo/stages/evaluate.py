@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,9 @@ def run(context: Context) -> Outcome:
     qrels = read_labels(context.read("qrels") / f"{split}.tsv", inputs.splits(context.read("splits")))
     runs = read_runs((context.read("candidates"), context.read("rankings")), qrels)
     values = measure_systems(runs, qrels, settings.measures) if qrels else {}
-    rows = [row for measure in values for row in compare(values, measure, split, settings.resamples, seed)]
+    first = next(iter(values), "")
+    parts = ({m: values[m] for m in {first: 0, measure: 0}} for measure in values)  # the first one decides on the baseline
+    rows = [row for part in context.executor.map(Comparing(split, settings.resamples, seed), parts) for row in part]
     agreement = agree_with_labels(runs, qrels)
     rows += [_mean(agreement[m][s], s, m, split, settings.resamples, seed) for m in agreement for s in agreement[m]]
     notes = [] if qrels else [f"no test question has labels in qrels/{split}.tsv: nothing was measured"]
@@ -55,6 +57,19 @@ def run(context: Context) -> Outcome:
     return Outcome(
         {"metrics": write_measured(context.write("metrics"), rows), "per_query": count, "queries": len(qrels)}, notes=tuple(notes)
     )
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """The rows of one measure, the last of those given, as a work."""
+
+    split: str
+    resamples: int
+    seed: int
+
+    def open(self) -> Callable[[Values], list[Measured]]:
+        """Return `compare` for one measure."""
+        return lambda values: compare(values, list(values)[-1], self.split, self.resamples, self.seed)
 
 
 def read_runs(folders: Sequence[Path], query_ids: Mapping[str, object]) -> Runs:

@@ -23,6 +23,7 @@ def run(context: Context) -> Outcome:
         copies=_copies(context),
         dispersion=found.value if found else None,
         advance=context.progress.task("fitting"),
+        executor=context.executor,
     )
     notes = [_dispersion_note(found.value)] if found else []
     if totals.separated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from zelo.collections.beir import read_corpus, read_queries
 from zelo.encoders.vectors import TextVectors, load_vectors
 from zelo.pipeline import Context
 from zelo.recipe import Recipe
+from zelo.types import Document
 
 if TYPE_CHECKING:
     from zelo.encoders.similarity import LexicalStatistics, VectorBank
@@ -24,6 +26,25 @@ if TYPE_CHECKING:
 def documents(context: Context) -> dict[str, str]:
     """Return doc_id -> title and text as one, in corpus order."""
     return {d.doc_id: d.full_text for d in read_corpus(context.read("corpus"))}
+
+
+def repeated_texts(corpus: Path) -> dict[str, bytes]:
+    """Return doc_id -> digest of its text for the documents whose text another one has; 8 bytes per document are held, no texts."""
+
+    def digest(document: Document, size: int) -> bytes:
+        return hashlib.blake2b(document.full_text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+
+    short = np.fromiter((int.from_bytes(digest(d, 8), "big") for d in read_corpus(corpus)), np.uint64)
+    values, counts = np.unique(short, return_counts=True)
+    again = np.flatnonzero(np.isin(short, values[counts > 1]))
+    if not len(again):
+        return {}
+    wanted = iter([*again.tolist(), -1])
+    found, place = dict[str, bytes](), next(wanted)
+    for number, document in enumerate(read_corpus(corpus)):
+        if number == place:
+            found[document.doc_id], place = digest(document, 16), next(wanted)
+    return found
 
 
 def queries(context: Context) -> dict[str, str]:

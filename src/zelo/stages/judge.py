@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from zelo import pipeline, runner
 from zelo.artifacts import Columns, write_parts
 from zelo.errors import InputError, JudgeError, RecipeError
-from zelo.judges import Judge, Materials, RemoteJudge, known_judge, lacks_price, make_judge
-from zelo.judges.checking import judged
+from zelo.judges import Comparison, Judge, Materials, RemoteJudge, known_judge, lacks_price, make_judge
 from zelo.judges.journal import CUT, STATUSES, Attempt, Journal, Standing
 from zelo.judges.parsing import cut_remedy
 from zelo.judges.running import MOST_UNUSABLE, Job, Limits
 from zelo.judges.running import ask as ask_remote
+from zelo.judges.sending import Sendable, judge_work
 from zelo.pipeline import Context, Outcome
 from zelo.progress import Progress
 from zelo.recipe import Recipe
+from zelo.shards import Here, keeping
 from zelo.stages import inputs
 from zelo.stages.questions import BoolArray, IntArray, Pairs, Rows, Texts, a_first, in_shard, read_pairs, swapped_rows
 from zelo.stages.rounds import in_rounds
@@ -290,19 +291,26 @@ def _ask_offline(
     done = len(questions) - len(rows)
     together = np.argsort(shown[:, 0], kind="stable")
     ends = np.searchsorted(shown[together, 0], np.arange(len(texts.texts) + 1))
+
+    def shards() -> Iterator[tuple[tuple[list[int], set[int]], list[Comparison]]]:
+        for query, group in groupby(rows.tolist(), key=lambda row: int(shown[row, 0])):
+            new = list(group)
+            # Answers of the user's own judge may be paid: it sees only what is new. One that measures against all sees all.
+            every = together[ends[query] : ends[query + 1]].tolist() if getattr(judge, "sees_whole_queries", False) else new
+            yield (every, set(new)), [texts.comparison(shown[row]) for row in every]
+
     failed = 0  # calls in a row
-    for query, group in groupby(rows.tolist(), key=lambda row: int(shown[row, 0])):
-        new = list(group)
-        # Answers of the user's own judge may be paid: it sees only what is new. One that measures against all sees all.
-        every = together[ends[query] : ends[query + 1]].tolist() if getattr(judge, "sees_whole_queries", False) else new
-        wanted, (good, fault) = set(new), judged(judge, [texts.comparison(shown[row]) for row in every])
-        asked = zip(every, good, strict=True)
-        journal.add([Attempt(number, int(questions[row]), answer, bool(fault)) for row, answer in asked if row in wanted])
-        failed = failed + 1 if fault else 0
+    sent = isinstance(judge, Sendable) and context.executor.elsewhere
+    for (every, wanted), reply in keeping(context.executor if sent else Here(), judge_work(judge, sent), shards()):
+        if sent and isinstance(judge, Sendable):
+            judge.count(*reply.counted)
+        asked = zip(every, reply.answers, strict=True)
+        journal.add([Attempt(number, int(questions[row]), answer, bool(reply.fault)) for row, answer in asked if row in wanted])
+        failed = failed + 1 if reply.fault else 0
         if failed == _FAILED_CALLS:
-            what = f"{failed} calls in a row failed, the last one: {fault}"
+            what = f"{failed} calls in a row failed, the last one: {reply.fault}"
             raise JudgeError(what, where=judge.name, remedy="what was answered is kept; when it is mended, the same command goes on")
-        done += len(new)
+        done += len(wanted)
         advance(done, len(questions))
 
 

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from zelo.artifacts import Columns, read_table, write_table
-from zelo.collections.trec import read_run
+from zelo.artifacts import ARTIFACTS, Columns, read_table, table_writer
+from zelo.collections.trec import read_rankings
 from zelo.core.comparison_graph import IntArray, graph_stats, hamiltonian_cycles, rng_for
 from zelo.core.designs import draw_pairs
 from zelo.errors import InputError, RecipeError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Pairs as Settings
 from zelo.recipe import Recipe
+from zelo.shards import keeping
 from zelo.stages import inputs
 from zelo.stages.rounds import first_round
+
+BLOCK = 500
+"""Queries drawn and written at once: 200,000 pairs of 100 candidates."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query, its candidates of different texts, whether it trains, and pairs that refine rounds add to it."""
+
+    query_id: str
+    doc_ids: Sequence[str]
+    trains: bool
+    added: Sequence[tuple[str, str]]
 
 
 def check(recipe: Recipe) -> None:
@@ -33,47 +51,77 @@ def check(recipe: Recipe) -> None:
 def run(context: Context) -> Outcome:
     """Write pairs/tournament.parquet, pairs/graphs.parquet, pairs/duplicates.parquet; in the distilled line pairs/teaching.parquet.
 
+    Queries are read, drawn and written in blocks: memory does not grow with the pairs.
+
     Raises:
         InputError: there is nothing to compare.
     """
-    texts = inputs.documents(context)
-    split_of = inputs.splits(context.read("splits"))
-    candidates = read_run(context.read("candidates") / "fused.trec")
-    pairs: Columns = {name: [] for name in ("query_id", "doc_id_a", "doc_id_b", "shown_first", "cycle")}
-    teaching: Columns = {name: [] for name in pairs}
-    graphs: dict[str, list[object]] = {}
-    duplicates: Columns = {name: [] for name in ("query_id", "doc_id", "same_as")}
-    judged = [q for q, split in split_of.items() if split == "train" or context.recipe.pair.queries == "all"]
-    failures = _failures(context)
+    recipe, split_of = context.recipe, inputs.splits(context.read("splits"))
+    judged = [q for q, split in split_of.items() if split == "train" or recipe.pair.queries == "all"]
+    work = Drawing(recipe.pair, recipe.seed, recipe.pairwise.teaching_pairs if recipe.line == "distilled" else 0)
+    counts, trains, done = Counter[str](), False, 0
     advance = context.progress.task("drawing pairs")
-    for done, query_id in enumerate(judged, 1):
-        kept: dict[str, str] = {}  # text -> the candidate that stands for it: equal texts are judged once
-        for candidate in candidates.get(query_id, []):
-            first = kept.setdefault(texts[candidate.doc_id], candidate.doc_id)
-            if first != candidate.doc_id:
-                _append(duplicates, query_id=query_id, doc_id=candidate.doc_id, same_as=first)
-        doc_ids = list(kept.values())
-        edges = _draw(len(doc_ids), context.recipe.pair, rng_for(context.recipe.seed, query_id, "pair"))
-        added = failures.get(query_id, []) if context.recipe.line != "distilled" else []
-        append_pairs(pairs, query_id, doc_ids, edges)
-        if split_of[query_id] == "train":
-            _draw_teaching(teaching, query_id, doc_ids, context)
-        _add(teaching if context.recipe.line == "distilled" else pairs, query_id, failures.get(query_id, []), context.recipe.seed)
-        places = [(doc_ids.index(one), doc_ids.index(other)) for one, other in added]
-        stats = graph_stats(len(doc_ids), np.concatenate([edges, np.array(places, np.int64).reshape(-1, 2)]))
-        for name, value in (("query_id", query_id), *((f, getattr(stats, f)) for f in stats.__dataclass_fields__)):
-            graphs.setdefault(name, []).append(value)
-        advance(done, len(judged))
-    if not any(split_of[q] == "train" for q in pairs["query_id"]):
+    names = ("pairs", "graphs", *(["teaching_pairs"] if work.teaching else []))
+    with ExitStack() as stack:
+        write = {name: stack.enter_context(table_writer(context.write(name), name)) for name in (*names, "duplicates")}
+        for (queries, copies), drawn in keeping(context.executor, work, _blocks(context, judged, split_of)):
+            for name, columns in (*drawn.items(), ("duplicates", copies)):
+                counts[name] += write[name](columns)
+            trains |= any(split_of[q] == "train" for q in set(drawn["pairs"]["query_id"]))
+            done += queries
+            advance(done, len(judged))
+    if not trains:
         what = "no training question has two candidates of different text: there is nothing to compare"
-        raise InputError(what, where=context.recipe.ingest.collection, remedy="use a larger corpus, or more questions")
-    rows = write_table(context.write("pairs"), "pairs", pairs)
-    write_table(context.write("graphs"), "graphs", graphs)
-    copies = write_table(context.write("duplicates"), "duplicates", duplicates)
-    counts = {"pairs": rows, "duplicates": copies, "queries": len(judged)}
-    if context.recipe.line == "distilled":
-        counts["teaching_pairs"] = write_table(context.write("teaching_pairs"), "teaching_pairs", teaching)
-    return Outcome(counts)
+        raise InputError(what, where=recipe.ingest.collection, remedy="use a larger corpus, or more questions")
+    rows = {"pairs": counts["pairs"], "duplicates": counts["duplicates"], "queries": len(judged)}
+    return Outcome(rows | ({"teaching_pairs": counts["teaching_pairs"]} if work.teaching else {}))
+
+
+def _blocks(context: Context, judged: Sequence[str], split_of: Mapping[str, str]) -> Iterator[tuple[tuple[int, Columns], Sequence[Asked]]]:
+    """Yield blocks of queries, with their number and the rows of `duplicates`: equal texts are judged once."""
+    failures, text_of = _failures(context), inputs.repeated_texts(context.read("corpus"))
+    rankings = read_rankings(context.read("candidates") / "fused.trec", judged)
+    while block := list(islice(rankings, BLOCK)):
+        copies, asked = _empty("duplicates"), []
+        for query_id, candidates in block:
+            kept: dict[object, str] = {}  # text -> the candidate that stands for it
+            for doc_id in candidates:
+                first = kept.setdefault(text_of.get(doc_id, doc_id), doc_id)
+                if first != doc_id:
+                    _append(copies, query_id=query_id, doc_id=doc_id, same_as=first)
+            asked.append(Asked(query_id, list(kept.values()), split_of[query_id] == "train", failures.get(query_id, [])))
+        yield (len(block), copies), asked
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Draws the pairs of a block of queries; `teaching` is how many teaching pairs each trains with, 0 in the direct line."""
+
+    settings: Settings
+    seed: int
+    teaching: int
+
+    def open(self) -> Callable[[Sequence[Asked]], dict[str, Columns]]:
+        """Return what draws."""
+        return self._draw
+
+    def _draw(self, block: Sequence[Asked]) -> dict[str, Columns]:
+        found = {name: _empty(name) for name in ("pairs", "graphs", *(["teaching_pairs"] if self.teaching else []))}
+        for asked in block:
+            own, lessons = _empty("pairs"), _empty("teaching_pairs")
+            edges = _draw(len(asked.doc_ids), self.settings, rng_for(self.seed, asked.query_id, "pair"))
+            append_pairs(own, asked.query_id, asked.doc_ids, edges)
+            if self.teaching and asked.trains:
+                _draw_teaching(lessons, asked, self.seed, self.teaching)
+            _add(lessons if self.teaching else own, asked, self.seed)
+            place = {doc_id: i for i, doc_id in enumerate(asked.doc_ids)}
+            added = [] if self.teaching else [(place[one], place[other]) for one, other in asked.added]
+            stats = graph_stats(len(asked.doc_ids), np.concatenate([edges, np.array(added, np.int64).reshape(-1, 2)]))
+            _append(found["graphs"], query_id=asked.query_id, **{f: getattr(stats, f) for f in stats.__dataclass_fields__})
+            for name, columns in (("pairs", own), ("teaching_pairs", lessons)):
+                for column, values in columns.items() if name in found else ():
+                    found[name][column] += values
+        return found
 
 
 def append_pairs(columns: Columns, query_id: str, doc_ids: Sequence[str], edges: IntArray) -> None:
@@ -85,14 +133,15 @@ def append_pairs(columns: Columns, query_id: str, doc_ids: Sequence[str], edges:
         _append(columns, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
 
 
-def _draw_teaching(teaching: Columns, query_id: str, doc_ids: list[str], context: Context) -> None:
+def _draw_teaching(teaching: Columns, asked: Asked, seed: int, count: int) -> None:
     """Add random pairs of a query's candidates, none twice, in a random order (paper section 5.3)."""
-    rng = rng_for(context.recipe.seed, query_id, "teaching")
-    first, second = np.triu_indices(len(doc_ids), 1)
-    chosen = rng.permutation(len(first))[: context.recipe.pairwise.teaching_pairs]
+    rng = rng_for(seed, asked.query_id, "teaching")
+    first, second = np.triu_indices(len(asked.doc_ids), 1)
+    chosen = rng.permutation(len(first))[:count]
     for i, j in zip(first[chosen].tolist(), second[chosen].tolist(), strict=True):
-        a, b = sorted((doc_ids[i], doc_ids[j]))
-        _append(teaching, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first="a" if rng.random() < 0.5 else "b", cycle=0)
+        a, b = sorted((asked.doc_ids[i], asked.doc_ids[j]))
+        side = "a" if rng.random() < 0.5 else "b"
+        _append(teaching, query_id=asked.query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0)
 
 
 def _failures(context: Context) -> dict[str, list[tuple[str, str]]]:
@@ -105,19 +154,19 @@ def _failures(context: Context) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _add(columns: Columns, query_id: str, added: list[tuple[str, str]], seed: int) -> None:
+def _add(columns: Columns, asked: Asked, seed: int) -> None:
     """Add pairs after those that were drawn, which stay as they are, in a random order; those that are there already are not added."""
-    there = {(a, b) for q, a, b in _names(columns) if q == query_id} if added else set[tuple[str, str]]()
-    for one, other in added:
+    there = set(zip(columns["doc_id_a"], columns["doc_id_b"], strict=True)) if asked.added else set[tuple[str, str]]()
+    for one, other in asked.added:
         a, b = sorted((one, other))
         if (a, b) not in there:
-            side = "a" if rng_for(seed, query_id, f"refine {a} {b}").random() < 0.5 else "b"
-            _append(columns, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=-1)
+            side = "a" if rng_for(seed, asked.query_id, f"refine {a} {b}").random() < 0.5 else "b"
+            _append(columns, query_id=asked.query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=-1)
             there.add((a, b))
 
 
-def _names(columns: Columns) -> Iterator[tuple[str, str, str]]:
-    return zip(columns["query_id"], columns["doc_id_a"], columns["doc_id_b"], strict=True)
+def _empty(artifact: str) -> Columns:
+    return {name: [] for name in ARTIFACTS[artifact].columns}
 
 
 def _draw(documents: int, settings: Settings, rng: np.random.Generator) -> IntArray:

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from zelo.artifacts import read_table
 from zelo.collections.trec import read_run, write_run
 from zelo.core.groups import group_rows
 from zelo.pipeline import Context, Outcome
-from zelo.rerankers import load_reranker
+from zelo.progress import Silent
+from zelo.rerankers import Reranker, load_reranker
+from zelo.shards import keeping
 from zelo.stages import inputs
 from zelo.types import ScoredDoc
+from zelo.workspace import Workspace
+
+if TYPE_CHECKING:
+    from zelo.encoders.similarity import VectorBank
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A query and the documents to rerank."""
+
+    query: str
+    documents: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """The workspace's model scores the documents of a query. A worker elsewhere reads the workspace at the same path."""
+
+    root: Path
+    own: Reranker | None = None
+
+    def open(self) -> Callable[[Shown], list[float]]:
+        """Load the model unless it is there; the vectors and texts of the workspace only if it wants them."""
+        reranker = self.own or _load(self.root)
+        return lambda shown: reranker.score(shown.query, shown.documents).tolist() if shown.documents else []
+
+
+def _load(root: Path) -> Reranker:
+    workspace = Workspace.open(root)
+    context = Context(workspace, workspace.recipe, workspace.root, Silent())
+
+    def bank() -> VectorBank:
+        return inputs.Signals(context, inputs.documents(context), inputs.queries(context)).bank()
+
+    return load_reranker(context.read("model"), bank, context.recipe.rank.engine)
 
 
 def run(context: Context) -> Outcome:
@@ -16,14 +58,16 @@ def run(context: Context) -> Outcome:
     texts, query_texts = inputs.documents(context), inputs.queries(context)
     test = [q for q, split in inputs.splits(context.read("splits")).items() if split == "test"]
     candidates = read_run(context.read("candidates") / "fused.trec")
-    bank = inputs.Signals(context, texts, query_texts).bank
-    reranker = load_reranker(context.read("model"), bank, context.recipe.rank.engine)
     rankings: dict[str, list[ScoredDoc]] = {}
     advance = context.progress.task("reranking")
-    for done, query_id in enumerate(test, 1):
-        doc_ids = [c.doc_id for c in candidates.get(query_id, [])][: context.recipe.rank.depth]
-        scores = reranker.score(query_texts[query_id], [texts[d] for d in doc_ids]).tolist() if doc_ids else []
-        rankings[query_id] = best_first(query_id, doc_ids, scores)
+    depth = context.recipe.rank.depth
+    listed = {q: [c.doc_id for c in candidates.get(q, [])][:depth] for q in test}
+    bank = inputs.Signals(context, texts, query_texts).bank
+    own = None if context.executor.elsewhere else load_reranker(context.read("model"), bank, context.recipe.rank.engine)
+    work = Reranking(context.workspace.root.absolute(), own)
+    shards = ((q, Shown(query_texts[q], [texts[d] for d in listed[q]])) for q in test)
+    for done, (query_id, scores) in enumerate(keeping(context.executor, work, shards), 1):
+        rankings[query_id] = best_first(query_id, listed[query_id], scores)
         advance(done, len(test))
     folder = context.write("rankings")
     folder.mkdir()

@@ -1,0 +1,1 @@
+"""Workers on Ray: `zelo run --on ray`. Only this folder imports Ray."""
