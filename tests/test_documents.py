@@ -304,7 +304,7 @@ def test_encodings() -> None:
 
 def test_documents_with_queries_go_through_the_command_line(folder: Path, tmp_path: Path) -> None:
     (folder / "queries.txt").write_text("how to install\nwhat to use\n", "utf-8")  # in the folder, and no document
-    made = zelo("init", tmp_path / "ws", "--corpus", folder, "--queries", folder / "queries.txt", "--set", "ingest.passage_characters=600")
+    made = zelo("new", tmp_path / "ws", "--corpus", folder, "--queries", folder / "queries.txt", "--set", "ingest.passage_characters=600")
     assert made.code == 0, made.err
     ran = zelo("run", tmp_path / "ws", "--to", "ingest")
     assert ran.code == 0, ran.err

@@ -73,7 +73,6 @@ for _command in (
     models.log,
 ):
     cli.add_command(_command)
-cli.add_command(working.new, "init")
 
 for _command in (
     reasoning.import_command,

@@ -22,7 +22,7 @@ DEMO_WORKSPACE = "workspaces/demo"
 @click.option("--recipe", "recipe_name", default="demo", show_default=True, help="The name of a recipe, or a TOML file.")
 @SET
 def new(workspace: Path, collection: str | None, queries: str | None, recipe_name: str, settings: tuple[str, ...]) -> None:
-    """Make a workspace: a folder with a recipe. `zelo init` is the same.
+    """Make a workspace: a folder with a recipe.
 
     Documents may be a folder of Markdown, HTML, PDF and text files, a table (JSON Lines, CSV, Parquet), a data set that the library
     datasets saved, or hf:OWNER/NAME of the Hugging Face hub. Files are cut into passages whose ids stay when other files change.
