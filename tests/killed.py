@@ -22,6 +22,7 @@ from zelo.encoders.weights import DEFAULT_MODEL, model_digest, resolve_model
 from zelo.judges.journal import Journal
 from zelo.pipeline import DIRECT, Context
 from zelo.progress import Progress
+from zelo.shards import Executor
 from zelo.workspace import Entry, Workspace
 
 
@@ -101,10 +102,10 @@ def when_in(stage: str, arm: Callable[[], None]) -> Callable[[], None]:
     """Arm when this stage begins: what an earlier one left undone is done first."""
     inner = runner._run_stage
 
-    def run_stage(opened: Workspace, next_stage: pipeline.Stage, progress: Progress) -> Entry:
+    def run_stage(opened: Workspace, next_stage: pipeline.Stage, progress: Progress, executor: Executor) -> Entry:
         if next_stage.name == stage:
             arm()
-        return inner(opened, next_stage, progress)
+        return inner(opened, next_stage, progress, executor)
 
     return lambda: setattr(runner, "_run_stage", run_stage)
 
