@@ -120,12 +120,16 @@ def test_ratings_find_the_order_that_a_judge_has() -> None:
 
 
 def test_ratings_come_back(tmp_path: Path) -> None:
-    rating.write_ratings(tmp_path / "r.jsonl", [rating.Rating(("p", "s", 1), -0.5, 0.1, 8), rating.Rating(("q", "s", 0), 0.5, 0.1, 8)])
-    assert rating.read_ratings(tmp_path / "r.jsonl") == {("q", "s", 0): 0.5, ("p", "s", 1): -0.5}
-    assert rating.read_ratings(tmp_path / "none.jsonl") == {}
+    traces = [Trace("p", "s", 1, "one"), Trace("q", "s", 0, "two")]
+    rated = [rating.Rating(("p", "s", 1), -0.5, 0.1, 8), rating.Rating(("q", "s", 0), 0.5, 0.1, 8)]
+    rating.write_ratings(tmp_path / "r.jsonl", rated, traces)
+    assert rating.read_ratings(tmp_path / "r.jsonl", traces) == {("q", "s", 0): 0.5, ("p", "s", 1): -0.5}
+    edited = [traces[0], replace(traces[1], reasoning="another text", stage=2)]
+    assert rating.read_ratings(tmp_path / "r.jsonl", edited) == {("p", "s", 1): -0.5}
+    assert rating.read_ratings(tmp_path / "none.jsonl", traces) == {}
     (tmp_path / "r.jsonl").write_text('{"score": 1}\n', "utf-8")
     with pytest.raises(InputError, match=r"r\.jsonl:1: not a rating"):
-        rating.read_ratings(tmp_path / "r.jsonl")
+        rating.read_ratings(tmp_path / "r.jsonl", traces)
 
 
 STEPS = [f"Step {i} of this calculation gives us {i * 7 + 3}." for i in range(1, 7)]

@@ -200,7 +200,7 @@ def test_traces_are_compared_rated_and_the_top_is_selected(talking: tuple[TinySe
     ran = zelo("reasoning", "rate", work, *model)
     assert ran.code == 0, ran.err
     assert "4 traces rated by 4 comparisons; next" in ran.out
-    ratings = read_ratings(work / "ratings.jsonl")
+    ratings = read_ratings(work / "ratings.jsonl", Folder(work).traces())
     assert max(ratings, key=lambda key: ratings[key]) == ("s3", "m", 0)
     assert min(ratings, key=lambda key: ratings[key]) == ("s0", "m", 0)
     assert zelo("reasoning", "select", work, "-n", "1", "--rule", "top").code == 0

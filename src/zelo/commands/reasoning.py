@@ -146,7 +146,9 @@ def chosen(state: Folder, stage: int | None, sources: tuple[str, ...]) -> list[s
     known = list(dict.fromkeys(t.source for t in state.traces(stage)))
     for name in sources:
         if name not in known:
-            raise InputError(f"no traces of {name!r}", where=str(state.root), remedy=f"sources here: {', '.join(known) or 'none'}")
+            elsewhere = [n for n in state.stages() if any(t.source == name for t in state.traces(n))]
+            remedy = f"--stage {elsewhere[-1]} has some" if elsewhere else f"sources here: {', '.join(known) or 'none'}"
+            raise InputError(f"no traces of {name!r} in this stage", where=str(state.root), remedy=remedy)
     return list(sources) or known
 
 
@@ -209,6 +211,7 @@ def checkout(folder: Path, directory: Path, stage: int | None, selected: bool) -
 @click.option("--editor", default="hand", show_default=True, help="Who edited, for the note.")
 def checkin(folder: Path, directory: Path, stage: int | None, editor: str) -> None:
     """Read edited Markdown files back, as the next stage, and verify it. The stage before stays as it is."""
+    from zelo.reasoning.edit import refuse_other_edits
     from zelo.reasoning.markdown import checkin as check_in
     from zelo.reasoning.verify import verify as verified
 
@@ -216,6 +219,7 @@ def checkin(folder: Path, directory: Path, stage: int | None, editor: str) -> No
     with state.locked():
         stage = stage or state.last_stage()
         before = state.traces(stage)
+        refuse_other_edits(state, stage + 1, before)
         found, changed = check_in(directory, before, editor)
         rows = list(verified(found, state.problems()))
         state.write_traces(stage + 1, rows)

@@ -65,7 +65,7 @@ def rate(
         with for_stream() as shown:
             answers = write(desk, writer, asks, "judge", shown)
         found = rating.rate(traces, pairs, answers, asked)
-        rating.write_ratings(state.root / "ratings.jsonl", found)
+        rating.write_ratings(state.root / "ratings.jsonl", found, traces)
     for one in sorted(found, key=lambda r: -r.score)[:5]:
         click.echo(f"{one.score:+.2f} +- {one.stderr:.2f}  {one.key[0]}  {one.key[1]} {one.key[2]}")
     votes = sum(one.degree for one in found) // 2
@@ -114,11 +114,13 @@ def select(folder: Path, stage: int | None, sources: tuple[str, ...], **options:
         leaking = {t.key for t, _ in all_leaks(traces, problems)}
         clean = [t for t in traces if t.key not in leaking]
         hard = difficulties_of(state, problems, options["reference"])
-        ratings = read_ratings(state.root / "ratings.jsonl")
+        ratings = read_ratings(state.root / "ratings.jsonl", traces)
         found = selecting.select(clean, problems, hard, choice, ratings, known)
         state.write_selected(found)
     if known:
         click.echo(f"left out: {len(known):,} problems that share text with the evaluation set", err=True)
+    if choice.rule == "top" and (unrated := sum(t.correct is True and t.key not in ratings for t in clean)):
+        click.echo(f"left out: {unrated:,} right traces without a rating of their present text; zelo reasoning rate {folder}", err=True)
     if leaking:
         click.echo(f"left out: {len(leaking):,} traces that show that the answer was known", err=True)
     for line in analysis_lines(analyze(f"selected by {choice.rule}", found, problems, hard)):

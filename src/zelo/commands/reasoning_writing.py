@@ -93,7 +93,7 @@ def sample(folder: Path, **options: Any) -> None:
     as written. --waits and --force are knobs of evaluation: they change what a grade means, so give them a --source of their own.
     """
     from zelo.progress import for_stream
-    from zelo.reasoning.sampling import asks_for
+    from zelo.reasoning.sampling import asks_for, refuse_mixture
     from zelo.reasoning.sampling import sample as write
     from zelo.reasoning.verify import verify
 
@@ -108,6 +108,7 @@ def sample(folder: Path, **options: Any) -> None:
         raise InputError(f"{source!r} holds white space", where="--source", remedy="use - or / instead")
     asks = asks_for(asked, options["samples"], way, temperature=options["temperature"])
     with state.locked():
+        refuse_mixture(state, source, writer.prompt_id)
         bill = desk.bill(asks)
         say(bill, options["dry_run"])
         if options["dry_run"]:
@@ -121,7 +122,8 @@ def sample(folder: Path, **options: Any) -> None:
     click.echo(
         f"{source}: {len(marked):,} of {len(asks):,} traces, {right:,} right of {known:,} verified{f', ${cost:.2f}' if cost else ''}"
     )
-    click.echo(f"next: zelo reasoning grade {folder}")
+    later = " --stage 1" if state.last_stage() > 1 else ""  # where others were edited since: grades are of the last stage
+    click.echo(f"next: zelo reasoning grade {folder}{later}")
 
 
 def way_of(asked: list[Any], options: dict[str, Any]) -> tuple[Any, str, str]:

@@ -47,6 +47,23 @@ def refuse_others(folder: Folder, stage: int, prompt: Prompt) -> None:
         raise InputError(f"stage {stage} was made by {made}, the pass {prompt.id} would replace it", where=str(folder.root), remedy=remedy)
 
 
+def refuse_other_edits(folder: Folder, stage: int, before: Sequence[Trace]) -> None:
+    """Refuse to write hand-made edits into a stage that a model's pass made, or that others follow.
+
+    Raises:
+        InputError: they would be lost, or come from a stage that is no more.
+    """
+    later = [n for n in folder.stages() if n >= stage]
+    if not later:
+        return
+    prompts = {trace.key: trace.prompt_id for trace in before}
+    made = next((t.prompt_id for t in folder.traces(stage) if t.prompt_id != prompts.get(t.key)), "") if stage in later else ""
+    if made or later[-1] > stage:
+        what = f"stage {stage} was made by {made.partition(' ')[0]}" if made else f"stage {later[-1]} was made from it"
+        remedy = f"check the last stage out and in, or move stage{stage}.jsonl and those after it away"
+        raise InputError(f"{what}: a check-in would replace stage {stage}", where=str(folder.root), remedy=remedy)
+
+
 def asks_for(prompt: Prompt, traces: Sequence[Trace], problems: Mapping[str, Problem]) -> list[Ask]:
     """Return what one pass asks: one text per trace, of a prompt of kind "edit"."""
     found = []
@@ -88,7 +105,9 @@ def taken_over(traces: Sequence[Trace], written: Sequence[Written | None], probl
     for before, after in zip(traces, verify(edited, problems), strict=True):
         harmed = before.correct is True and after.correct is not True
         note = f"{prompt_id}: left as it was, the edit made it wrong"
-        kept = replace(after, reasoning=before.reasoning, answer=before.answer, correct=True, tokens=before.tokens, note=note)
+        kept = replace(
+            after, reasoning=before.reasoning, answer=before.answer, correct=True, tokens=before.tokens, finish=before.finish, note=note
+        )
         found.append(kept if harmed else after)
     return found
 

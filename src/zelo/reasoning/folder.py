@@ -43,8 +43,10 @@ class Folder:
         """Make the folder if it is not there, without problems yet.
 
         Raises:
-            WorkspaceError: it cannot be written to, or is a folder of something else.
+            WorkspaceError: it cannot be written to, is a file, or is a folder of something else.
         """
+        if root.exists() and not root.is_dir():
+            raise WorkspaceError("is a file, not a folder", where=str(root), remedy="name a new folder first, then what to import")
         if root.is_dir() and not (root / "problems.jsonl").exists() and any(p for p in root.iterdir() if not p.name.startswith(".")):
             raise WorkspaceError("the folder holds something else", where=str(root), remedy="name a new folder")
         with writable(root):

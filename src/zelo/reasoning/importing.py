@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +100,7 @@ def _traces(folder: Folder, path: Path, source: str) -> Imported:
         traces: list[Trace] = read_traces(path)
     else:
         problems, traces = import_traces(path, source, list(folder.problems().values()) if folder.has_problems() else ())
+        traces = _numbered(traces, folder.traces(1) if 1 in folder.stages() else [])
     known = folder.problems() if folder.has_problems() else {}
     marked = list(verify(traces, {p.problem_id: p for p in problems} | known))
     new = folder.add_problems(problems) if problems else 0
@@ -108,3 +110,21 @@ def _traces(folder: Folder, path: Path, source: str) -> Imported:
         folder.merge_traces(stage, (t for t in marked if t.stage == stage))
     remark = f"{other:,} of {len(pairs):,} marks of the file differ from the verifier's, which count" if other else ""
     return Imported(new, len(marked), remark)
+
+
+def _numbered(traces: Sequence[Trace], there: Sequence[Trace]) -> list[Trace]:
+    """Number samples on from those that are there: a source's samples may come in several files. A text that is there keeps its number."""
+    free: dict[tuple[str, str], dict[str, list[int]]] = {}
+    taken: dict[tuple[str, str], int] = {}
+    for trace in there:
+        name = trace.problem_id, trace.source
+        free.setdefault(name, {}).setdefault(trace.reasoning, []).append(trace.sample)
+        taken[name] = max(taken.get(name, 0), trace.sample + 1)
+    found = []
+    for trace in traces:
+        name = trace.problem_id, trace.source
+        same = free.get(name, {}).get(trace.reasoning)
+        number = same.pop(0) if same else taken.get(name, 0)
+        taken[name] = max(taken.get(name, 0), number + 1)
+        found.append(replace(trace, sample=number))
+    return found

@@ -6,10 +6,10 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zelo.errors import InputError
 from zelo.reasoning.analyze import Analysis, Overview, analysis_lines
 from zelo.reasoning.behavior import BEHAVIORS
 from zelo.reasoning.rates import BINS
-from zelo.workspace import writable
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
@@ -24,7 +24,7 @@ def write_page(path: Path, analyses: Sequence[Analysis], overview: Overview | No
     """Write the page; `overview` comes first.
 
     Raises:
-        WorkspaceError: it cannot be written.
+        InputError: it cannot be written.
     """
     parts = [f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Reasoning traces</title><style>{_STYLE}</style>']
     parts.append("<h1>Reasoning traces</h1><p>Measured properties. None of them is a merit by itself.</p>")
@@ -53,8 +53,11 @@ def write_page(path: Path, analyses: Sequence[Analysis], overview: Overview | No
         ):
             parts.append(_bars(title, {a.name: value(a) for a in analyses}, form))
         parts.append("</div>")
-    with writable(path.parent):
+    try:
         path.write_text("\n".join([*parts, "</html>"]) + "\n", "utf-8")
+    except OSError as error:
+        what = f"the page cannot be written ({error.strerror})"
+        raise InputError(what, where=str(path), remedy="name a file in a folder that can be written to") from error
 
 
 def _bars(title: str, values: Mapping[str, float], form: str) -> str:

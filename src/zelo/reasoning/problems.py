@@ -163,6 +163,8 @@ def read_solution_pairs(path: Path, *, both_orders: bool = False) -> list[Proble
     found = []
     for number, (where, row) in enumerate(read_rows(path), 1):
         question, marked = _text(row, "prompt", where), solutions_of(row)
+        if marked and not question.strip():
+            raise InputError("solutions without a question", where=where, remedy="give the question, as problem or prompt")
         right = {name: text for name, (text, mark) in marked.items() if mark}
         wrong = {name: text for name, (text, mark) in marked.items() if not mark}
         for good, good_text in right.items():

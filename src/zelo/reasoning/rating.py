@@ -6,6 +6,7 @@ A judge that was never asked to compare reasoning may rate style. What its ratin
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,25 +90,37 @@ def rate(traces: Sequence[Trace], pairs: IntArray, answers: Sequence[Trace], ask
     return [Rating(trace.key, score, stderr, degree) for trace, score, stderr, degree in rows]
 
 
-def write_ratings(path: Path, ratings: Sequence[Rating]) -> None:
-    """Write ratings as JSON Lines, best first."""
-    names = ("problem_id", "source", "sample")
-    rows = ({**dict(zip(names, r.key, strict=True)), "score": r.score, "stderr": r.stderr, "degree": r.degree} for r in ratings)
+def write_ratings(path: Path, ratings: Sequence[Rating], traces: Sequence[Trace]) -> None:
+    """Write ratings of traces as JSON Lines, best first, with a digest of the text that each is about."""
+    names, texts = ("problem_id", "source", "sample"), {t.key: text_digest(t) for t in traces}
+    rows = (
+        {**dict(zip(names, r.key, strict=True)), "score": r.score, "stderr": r.stderr, "degree": r.degree, "text": texts[r.key]}
+        for r in ratings
+    )
     write_lines(path, (json_line(row) for row in sorted(rows, key=lambda row: -float(str(row["score"])))))
 
 
-def read_ratings(path: Path) -> dict[Key, float]:
-    """Read ratings; none where there is no file.
+def text_digest(trace: Trace) -> str:
+    """A hash of what was rated, 12 hexadecimal digits: an edit or another sample under the same number is another text."""
+    return hashlib.sha256(trace.reasoning.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def read_ratings(path: Path, traces: Sequence[Trace]) -> dict[Key, float]:
+    """Read the ratings of these very texts; none where there is no file.
 
     Raises:
         InputError: it is something else.
     """
     if not path.is_file():
         return {}
+    texts = {t.key: text_digest(t) for t in traces}
     found: dict[Key, float] = {}
     for number, row in json_objects(path):
         try:
-            found[str(row["problem_id"]), str(row["source"]), int(json.dumps(row["sample"]))] = float(json.dumps(row["score"]))
+            key = str(row["problem_id"]), str(row["source"]), int(json.dumps(row["sample"]))
+            score = float(json.dumps(row["score"]))
+            if texts.get(key) == row["text"]:
+                found[key] = score
         except (KeyError, ValueError) as error:
             raise InputError(f"not a rating ({error})", where=f"{path}:{number}", remedy="rate again") from error
     return found

@@ -6,12 +6,27 @@ from collections.abc import Callable, Iterable, Sequence
 
 from zelo.errors import InputError
 from zelo.progress import Progress
+from zelo.reasoning.folder import Folder
 from zelo.reasoning.prompt_files import Prompt
 from zelo.reasoning.writing import Ask, Desk, Writer, Written
 from zelo.types import Problem, Trace
 
 Ways = Callable[[Problem, int], Ask]
 """How a problem's n-th sample is asked for."""
+
+
+def refuse_mixture(folder: Folder, source: str, prompt_id: str) -> None:
+    """Refuse a source whose traces were asked for in another way: its grade would be of neither.
+
+    Raises:
+        InputError: there are such.
+    """
+    there = folder.traces(1) if 1 in folder.stages() else []
+    other = next((t.prompt_id for t in there if t.source == source and t.prompt_id != prompt_id), None)
+    if other is not None:
+        was = f"by {other!r}" if other else "elsewhere (imported)"
+        what = f"{source!r} was sampled {was}, this is {prompt_id!r}: one source would be a mixture"
+        raise InputError(what, where=str(folder.root), remedy="name another --source")
 
 
 def plain_ask(prompt: Prompt, examples: str = "") -> Ways:

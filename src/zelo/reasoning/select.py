@@ -5,6 +5,7 @@ No rule knows what teaches best. `diverse` covers, the others are baselines; gra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -56,7 +57,7 @@ class Choice:
         if self.count < 1 or self.least < 0 or self.most < 0:
             raise InputError(f"{self.count} traces of {self.least} to {self.most} words", remedy="choose at least 1; words are not below 0")
         for name, weight in self.tiers.items():
-            if name not in TIERS or not weight >= 0:
+            if name not in TIERS or not 0 <= weight < math.inf:
                 raise InputError(f"{weight:g} of tier {name!r}", remedy=f"tiers: {', '.join(TIERS)}; weights from 0")
 
 
@@ -85,13 +86,17 @@ def candidates(
         InputError: there are none; it says whether the evaluation set is why.
     """
     found = []
+    asked: dict[tuple[str, str], str] = {}  # one question may be there under two ids, from two files: it is taught once
     for trace in traces:
+        problem = problems[trace.problem_id]
+        if asked.setdefault((problem.task, problem.prompt), trace.problem_id) != trace.problem_id:
+            continue
         words = len(trace.reasoning.split())
         fits = words >= max(1, choice.least) and (not choice.most or words <= choice.most) and trace.finish == "stop"
         tier = difficulties[trace.problem_id].tier
         if fits and (trace.correct or choice.unverified) and (not choice.tiers or choice.tiers.get(tier, 0) > 0):
             rating = None if ratings is None else ratings.get(trace.key)
-            found.append(Candidate(trace, problems[trace.problem_id], words, tier, rating))
+            found.append(Candidate(trace, problem, words, tier, rating))
     if not found:
         right = sum(t.correct is True for t in traces)
         what = f"none of {len(traces):,} traces can be chosen; {right:,} of them are right"
