@@ -107,3 +107,9 @@ def test_solutions_need_a_question(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(InputError, match=r"pairs\.jsonl:1: solutions without a question"):
         import_into(Folder.create(tmp_path / "work"), tmp_path / "pairs.jsonl", "pairs")
+
+
+def test_problems_without_an_answer_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"problem": "q", "answer": ["1"]}\n{"problem": "r", "answer": "1"}\n')
+    found = import_into(Folder.create(tmp_path / "work"), tmp_path / "p.jsonl")
+    assert (found.problems, found.remark) == (2, "1 have no answer that can be checked: their traces stay unverified")

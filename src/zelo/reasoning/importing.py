@@ -80,7 +80,10 @@ def import_into(
     if kind == "evaluation" and any(solutions_of(row) for _, row in read_rows(path)):
         pairs = read_solution_pairs(path, both_orders=both_orders)
         return Imported(folder.add_problems(pairs, evaluation=True), 0, "pairs of right and wrong solutions")
-    return Imported(folder.add_problems(read_problems(path), evaluation=kind == "evaluation"), 0)
+    problems = read_problems(path)
+    open_ones = 0 if kind == "evaluation" else sum(not p.answer for p in problems)
+    remark = f"{open_ones:,} have no answer that can be checked: their traces stay unverified" if open_ones else ""
+    return Imported(folder.add_problems(problems, evaluation=kind == "evaluation"), 0, remark)
 
 
 def _workspace(folder: Folder, path: Path, kind: Kind, answers: Answers, *, both_orders: bool) -> Imported:
