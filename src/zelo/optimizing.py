@@ -22,14 +22,14 @@ from scipy.special import expit
 
 from zelo.core.metrics import ndcg_at
 from zelo.encoders.extras import import_extra
-from zelo.encoders.openvino_engine import import_openvino
+from zelo.encoders.openvino_engine import FACTS, import_openvino
 from zelo.encoders.processor import cores, instruction_sets, multiplies_bytes
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError, WorkspaceError
 from zelo.pipeline import Context
 from zelo.progress import Progress, Silent
 from zelo.rerankers import int8
-from zelo.rerankers.compiled import FACTS, NETWORK, Compiled, Facts, Precision, convert, inputs_of, load_compiled
+from zelo.rerankers.compiled import NETWORK, Compiled, Facts, Precision, convert, inputs_of, load_compiled
 from zelo.rerankers.encoder_classifier import EncoderClassifier
 from zelo.rerankers.engines import ABOUT
 from zelo.rerankers.language_model import LanguageModel

@@ -17,16 +17,20 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from zelo.encoders.extras import import_extra
 from zelo.errors import InputError
 
+T = TypeVar("T")
+
+FACTS = "facts.json"
+"""Written last into a kept conversion: a folder that holds it is whole."""
 _FORMAT = 1  # of the kept folder; raise it when what is kept changes
 _PROBES = ("a", "How do I read a file line by line?", "Zebras, 3.5 kg of lentils; naïve café -- " * 8)
 _MIN_COSINE = 0.9999  # of the converted model to sentence-transformers on the probes, both float32
@@ -107,9 +111,33 @@ def compile_model(folder: Path, digest: str, precision: str, threads: int) -> tu
         "INFERENCE_NUM_THREADS": threads,
     }
     kept = cache_dir() / "openvino" / f"{digest[:32]}-{ov.__version__.partition('-')[0]}-{_FORMAT}"
-    if (kept / "facts.json").is_file():
+    return kept_conversion(kept, lambda made: _convert(folder, made), lambda made: _compile(made, settings))
+
+
+def _compile(kept: Path, settings: dict[str, Any]) -> tuple[Any, Any, ModelFacts]:
+    ov = import_openvino()
+    tokenizers = import_extra("tokenizers", "tokenizers")
+    facts = ModelFacts(**json.loads((kept / FACTS).read_text(encoding="utf-8")))
+    tokenizer = tokenizers.Tokenizer.from_file(str(kept / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=facts.max_tokens)
+    core = ov.Core()
+    return core.compile_model(core.read_model(kept / "model.xml"), "CPU", settings), tokenizer, facts
+
+
+def kept_conversion(kept: Path, convert: Callable[[Path], object], load: Callable[[Path], T]) -> T:
+    """Load a conversion from where it is kept; else make it, keep it if there is a place for it, and load that.
+
+    It is always loaded from the files, so that the first process and all later ones use the same model.
+
+    Args:
+        kept: its folder in the cache; whole if it holds FACTS.
+        convert: writes it into an empty folder.
+        load: reads it.
+    """
+    if (kept / FACTS).is_file():
         try:
-            return _compile(kept, settings)
+            return load(kept)
         except (RuntimeError, OSError, ValueError, TypeError) as error:
             log.warning("cannot use the kept model %s (%s): converting again", kept, " ".join(str(error).split())[:200])
             shutil.rmtree(kept, ignore_errors=True)
@@ -121,23 +149,12 @@ def compile_model(folder: Path, digest: str, precision: str, threads: int) -> tu
     with tempfile.TemporaryDirectory(dir=parent, prefix="converting-", ignore_cleanup_errors=True) as temporary:
         made = Path(temporary) / "model"
         made.mkdir()
-        _convert(folder, made)
-        compiled = _compile(made, settings)  # from the files, so that the first process and all later ones use the same model
+        convert(made)
+        loaded = load(made)
         if parent is not None and not kept.exists():
             with contextlib.suppress(OSError):  # another process was first, or the disk is full
                 made.rename(kept)
-    return compiled
-
-
-def _compile(kept: Path, settings: dict[str, Any]) -> tuple[Any, Any, ModelFacts]:
-    ov = import_openvino()
-    tokenizers = import_extra("tokenizers", "tokenizers")
-    facts = ModelFacts(**json.loads((kept / "facts.json").read_text(encoding="utf-8")))
-    tokenizer = tokenizers.Tokenizer.from_file(str(kept / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=facts.max_tokens)
-    core = ov.Core()
-    return core.compile_model(core.read_model(kept / "model.xml"), "CPU", settings), tokenizer, facts
+    return loaded
 
 
 def _convert(folder: Path, target: Path) -> None:
@@ -168,7 +185,7 @@ def _convert(folder: Path, target: Path) -> None:
         expected = model.encode(list(_PROBES), normalize_embeddings=True, show_progress_bar=False)
     facts = ModelFacts(int(expected.shape[1]), token_limit(model), int(model.tokenizer.pad_token_id or 0), pooling)
     tokenizer.save(str(target / "tokenizer.json"))
-    (target / "facts.json").write_text(json.dumps(asdict(facts)), encoding="utf-8")
+    (target / FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")
     cosine = _probe(target, expected)
     if not cosine >= _MIN_COSINE:
         raise InputError(f"the converted model differs from the original (cosine {cosine:.4f})", where=str(folder))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from zelo.collections.lines import json_line, write_lines
+from zelo.collections.lines import json_line
 from zelo.exports.card import Written
-from zelo.exports.material import Material
+from zelo.exports.material import Material, write_splits
 
 
 def write(material: Material, folder: Path) -> Written:
@@ -18,16 +18,7 @@ def write(material: Material, folder: Path) -> Written:
     Raises:
         InputError: no question has both.
     """
-    rows: dict[str, int] = {}
-    left_out = 0
-    for split in material.splits:
-        asked = sum(1 for _ in material.of(split))
-        count = write_lines(folder / f"{split}.jsonl", _lines(material, split))
-        left_out += asked - count
-        if count:
-            rows[f"{split}.jsonl"] = count
-        else:
-            (folder / f"{split}.jsonl").unlink()
+    rows, left_out = write_splits(material, folder, _lines)
     return Written.of_jsonl(rows, left_out, material)
 
 

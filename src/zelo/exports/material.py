@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from zelo.artifacts import read_table
 from zelo.collections.beir import read_corpus, read_queries
+from zelo.collections.lines import write_lines
 from zelo.core.calibration import targets as calibrated
 from zelo.core.groups import group_rows
 from zelo.core.links import LOGIT_PER_PROBIT
@@ -127,6 +129,22 @@ class Material:
     def of(self, split: str) -> Iterator[Labeled]:
         """Yield the questions of a split."""
         return (q for q in self.questions if self.split_of(q) == split)
+
+
+def write_splits(material: Material, folder: Path, lines: Callable[[Material, str], Iterator[str]]) -> tuple[dict[str, int], int]:
+    """Write <split>.jsonl where a split has lines; returns the lines of each file, and how many questions have none."""
+    rows: dict[str, int] = {}
+    left_out = 0
+    for split in material.splits:
+        asked = sum(1 for _ in material.of(split))
+        path = folder / f"{split}.jsonl"
+        count = write_lines(path, lines(material, split))
+        left_out += asked - count
+        if count:
+            rows[path.name] = count
+        else:
+            path.unlink()
+    return rows, left_out
 
 
 def _targets(workspace: Workspace) -> dict[tuple[str, str], float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from zelo.collections.beir import read_corpus
 from zelo.collections.lines import json_line, write_lines
 from zelo.exports.card import Written
-from zelo.exports.material import Material, Scored
+from zelo.exports.material import Material, Scored, write_splits
 
 
 def write(material: Material, folder: Path) -> Written:
@@ -17,16 +17,7 @@ def write(material: Material, folder: Path) -> Written:
     Raises:
         InputError: no question has a positive and a negative.
     """
-    rows: dict[str, int] = {}
-    left_out = 0
-    for split in material.splits:
-        asked = sum(1 for _ in material.of(split))
-        count = write_lines(folder / f"{split}.jsonl", _lines(material, split))
-        left_out += asked - count
-        if count:
-            rows[f"{split}.jsonl"] = count
-        else:
-            (folder / f"{split}.jsonl").unlink()
+    rows, left_out = write_splits(material, folder, _lines)
     written = Written.of_jsonl(rows, left_out, material)
     corpus = read_corpus(material.workspace.path("corpus"))
     rows["corpus.jsonl"] = write_lines(

@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zelo.encoders.extras import import_extra
-from zelo.encoders.openvino_engine import cache_dir, import_openvino, quiet
+from zelo.encoders.openvino_engine import FACTS, cache_dir, import_openvino, kept_conversion, quiet
 from zelo.encoders.processor import cores
 from zelo.errors import InputError
 from zelo.rerankers.encoder_classifier import EncoderClassifier, padded
@@ -31,7 +28,6 @@ from zelo.rerankers.scorer import CPU_TOKENS, FloatArray, IntArray, Tokens
 
 Precision = Literal["f32", "bf16"]
 NETWORK = "openvino_model.xml"
-FACTS = "facts.json"
 STEP = 16
 """Sequences are padded to a multiple of so many tokens: few shapes to compile for, little padding."""
 TOLERANCE = 2e-4
@@ -160,26 +156,11 @@ def compiled_classifier(folder: Path, threads: int = 0) -> Compiled:
     ov = import_openvino()
     digest = model_digest(folder)
     kept = cache_dir() / "openvino" / f"classifier-{digest[:32]}-{ov.__version__.partition('-')[0]}-{_FORMAT}"
-    if (kept / FACTS).is_file():
-        try:
-            return load_compiled(kept, digest, threads=threads)
-        except (RuntimeError, OSError, ValueError, TypeError) as error:
-            log.warning("cannot use the kept model %s (%s): converting again", kept, " ".join(str(error).split())[:200])
-            shutil.rmtree(kept, ignore_errors=True)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        parent: Path | None = kept.parent if os.access(kept.parent, os.W_OK) else None
-    except OSError:
-        parent = None  # no place to keep it: convert in every process
-    with tempfile.TemporaryDirectory(dir=parent, prefix="converting-", ignore_cleanup_errors=True) as temporary:
-        made = Path(temporary) / "model"
-        made.mkdir()
-        convert(EncoderClassifier.load(folder, device="cpu"), made)
-        compiled = load_compiled(made, digest, threads=threads)  # from the files: all processes use the same model
-        if parent is not None and not kept.exists():
-            with contextlib.suppress(OSError):  # another process was first, or the disk is full
-                made.rename(kept)
-    return compiled
+    return kept_conversion(
+        kept,
+        lambda made: convert(EncoderClassifier.load(folder, device="cpu"), made),
+        lambda made: load_compiled(made, digest, threads=threads),
+    )
 
 
 def load_compiled(folder: Path, identity: str, precision: Precision = "f32", threads: int = 0) -> Compiled:
