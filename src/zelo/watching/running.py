@@ -63,7 +63,7 @@ def watch(workspace: Workspace, logs: Sequence[Path], until: str, source: Path |
         news = days.read(list(logs), until, settings.baseline_from, workspace.recipe.seed)
         judged = tuple(_judge_all(workspace, days, news, source, progress))
         days.close(news)
-        return Watched(judged, sealed := days.sealed(), assess(sealed, settings), tuple(_notes(news, days)))
+        return Watched(judged, sealed := days.sealed(), assess(sealed, settings), tuple(_notes(news)))
 
 
 def look(workspace: Workspace) -> Watched:
@@ -161,15 +161,27 @@ def _check_missing(rows: Sequence[Mapping[str, Any]], recipe: Recipe, day: str) 
         raise JudgeError(what, where="zelo watch", remedy="run again to retry only those, or raise judge.max_missing")
 
 
-def _notes(news: News, days: Days) -> Iterator[str]:
+def _notes(news: News) -> Iterator[str]:
     for name, reading in news.readings.items():
+        short = Path(name).name
         if reading.faults:
             shown = "; ".join(reading.named)
-            yield f"{reading.faults:,} lines of {Path(name).name} cannot be read and were left out; the last: {shown}"
+            yield f"{count(reading.faults, 'line')} of {short} cannot be read and left out; the last: {shown}"
         if reading.late:
-            yield f"{reading.late:,} searches of {Path(name).name} came after their day had been judged and were left out"
+            yield f"{count(reading.late, 'search', 'searches')} of {short} came after their day had been judged, left out"
+    for log in news.replaced:
+        former = f"give the former one too, as in --log {log}.1 --log {log}"
+        yield f"{log.name} is another file than at the last run (rotated?): what was not judged of the former one is missing; {former}"
+    repeated = sum(gathered.repeated for gathered in news.days.values())
+    if repeated:
+        yield f"{count(repeated, 'line')} told of the same search again (same time, words and documents) and counted once"
     if news.waiting:
-        yield f"{news.waiting:,} searches are of days that are not over"
+        yield f"{count(news.waiting, 'search', 'searches')} of days that are not over"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Return "1 day" or "2 days"."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def write_reports(workspace: Workspace, found: Watched) -> dict[str, Any]:
