@@ -11,6 +11,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -275,6 +276,9 @@ class Watch:
     poor: float = parameter(
         0.05, "the best document is not good enough below the level that this share of the baseline has", least=0.0, most=0.5
     )
+    fewest: int = parameter(
+        5, "judged searches below which a day is on no chart and no day of the baseline: lines of a wrong clock, a holiday", least=1
+    )
     baseline_days: int = parameter(7, "days that say what is ordinary", least=2)
     baseline_from: str = parameter("", "the first day that counts, as 2026-03-01: after a deliberate change; empty = the first in the log")
     memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
@@ -384,6 +388,12 @@ def from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     if ("imported" in legs) != bool(recipe.retrieve.run):
         remedy = 'set retrieve.run to a TREC run and put "imported" among retrieve.legs, or neither'
         raise RecipeError("retrieve.run and the leg imported go together", where=where, remedy=remedy)
+    if recipe.watch.baseline_from:
+        try:
+            datetime.strptime(recipe.watch.baseline_from, "%Y-%m-%d")
+        except ValueError:
+            what = f"watch.baseline_from = {recipe.watch.baseline_from!r} is no day"
+            raise RecipeError(what, where=where, remedy="write it as 2026-03-01") from None
     return recipe
 
 
