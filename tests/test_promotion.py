@@ -22,7 +22,7 @@ from zelo import promotion
 from zelo.collections.beir import read_queries
 from zelo.encoders.transformer import Encoder
 from zelo.encoders.vectors import load_vectors
-from zelo.errors import WorkspaceError
+from zelo.errors import JudgeError, WorkspaceError
 from zelo.judges import Comparison
 from zelo.serve.batching import Batcher
 from zelo.serve.loading import Served, load_served
@@ -158,6 +158,24 @@ def test_the_gate_s_difference_has_the_sign_and_the_size_of_what_changed() -> No
     worse = judged_difference([Sides(s.query, s.old, s.new, 3) for s in better], Longer(), "live", 0)
     assert worse.mean == pytest.approx(-1 / 3)
     assert judged_difference(same, Longer(), "live", 0).p_value == 1
+
+
+def test_a_gate_that_was_not_answered_is_no_gate() -> None:
+    class Silent:
+        """A panel whose budget has ended."""
+
+        weights, across = np.array([1.0]), np.array([False])
+
+        def ask(self, comparisons: Any) -> Any:
+            return np.full((len(comparisons), 1), np.nan)
+
+        def levels(self, query: str, texts: Any) -> Any:
+            raise NotImplementedError
+
+    sides = [Sides(f"q{i}", ("new",), ("old",), 3) for i in range(5)] + [Sides("same", (), (), 3)] * 5
+    with pytest.raises(JudgeError, match="5 of 10 were not answered"):
+        judged_difference(sides, Silent(), "own", 0, 0.4)
+    assert judged_difference(sides, Silent(), "own", 0, 0.5).mean == 0.0
 
 
 def test_a_request_is_scored_by_one_model_across_a_change() -> None:
