@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo.errors import InputError
+from zelo.errors import InputError, JudgeError, ZeloError
+from zelo.judges.loops import in_a_loop, interrupts
+from zelo.language_models.protocol import BadRequest
+from zelo.progress import Progress
 from zelo.recipe import System
 from zelo.rerankers import Reranker, load_reranker
 from zelo.rerankers.remote import FORMS, RemoteReranker, Scored, is_remote
@@ -43,13 +47,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system gave for a question, and took. `dollars` are those that it knows itself; None = by the price of the recipe."""
+    """What a system gave for a question, and took. `dollars` are those that it knows itself; None = by the price of the recipe.
+
+    A `refused` question was not scored: its scores keep the order of the first stage.
+    """
 
     scores: NDArray[np.float64]
     tokens: int
     searches: float
     seconds: float
     dollars: float | None = None
+    refused: bool = False
 
     def cost(self, price: System) -> float:
         """Return US dollars, 0 where no price is known."""
@@ -89,19 +97,37 @@ def stamp_of(model: Path) -> str:
 
 
 def answers_of(
-    name: str, system: Reranker, questions: Sequence[Question], kept: Path, price: System, advance: Advance, *, stamp: str = ""
+    name: str,
+    system: Reranker,
+    questions: Sequence[Question],
+    kept: Path,
+    price: System,
+    progress: Progress,
+    *,
+    stamp: str = "",
+    most_refused: float = 0.0,
 ) -> dict[str, Answer]:
     """Return query_id -> answer. Answers in the file are taken from there, and new ones added as they come.
 
-    Of a local model this is so only with its stamp; without it, it is asked anew.
+    Of a local model this is so only with its stamp; without it, it is asked anew. A question that a remote system refuses (too long, for
+    example) keeps the order of the first stage, as it would in use; `most_refused` is the share of questions that may be.
+
+    Raises:
+        JudgeError: it refuses more, or cannot go on.
+        RetryError: calls fail, and repeating them did not help. What came before, and what was under way, is kept.
     """
     is_local = not isinstance(system, RemoteReranker)
+    advance = progress.task(name)
     if is_local and not stamp:
         return _score_here(system, questions, advance)
-    asked_of = f"{name} {stamp}" if is_local else name
+    # A trial server or a proxy is not the service: what one answered is not the other's.
+    apart = stamp if is_local else getattr(system, "elsewhere", "")
+    asked_of = f"{name} {apart}" if apart else name
     known = _read(kept)
     found = {q.query_id: known[q.key(asked_of)] for q in questions if q.key(asked_of) in known}
     missing = [q for q in questions if q.query_id not in found]
+    if found and not is_local:
+        progress.note(f"{name}: {len(found):,} of {len(questions):,} answers are kept from before; delete {kept} to ask again")
     if missing:
         with kept.open("a", encoding="utf-8") as file:
             mend(kept)
@@ -115,7 +141,7 @@ def answers_of(
                 advance(len(found), len(questions))
 
             if isinstance(system, RemoteReranker):
-                asyncio.run(_ask(system, missing, price.concurrency, keep))
+                found |= _ask(name, system, missing, price.concurrency, keep, most_refused * len(questions))
             else:
                 _score_here(system, missing, advance, keep)
     return found
@@ -134,23 +160,54 @@ def _score_here(
     return found
 
 
-async def _ask(system: RemoteReranker, questions: Sequence[Question], most: int, keep: Callable[[Question, Answer], None]) -> None:
-    """Ask with at most so many calls at once. The first error that repeating did not mend stops it; what has come is kept."""
-    queue = iter(questions)
+def _ask(
+    name: str, system: RemoteReranker, questions: Sequence[Question], most: int, keep: Callable[[Question, Answer], None], may_refuse: float
+) -> dict[str, Answer]:
+    """Ask with at most so many calls at once; return what stands for questions that were refused.
 
-    async def work() -> None:
+    When something stops it, an error that repeating did not mend or Ctrl-C, calls under way are waited for: they are paid.
+    """
+    queue, stopped = iter(questions), list[BaseException]()
+    refused: dict[str, Answer] = {}
+
+    async def work(halt: asyncio.Event) -> None:
         for question in queue:
-            said: Scored = await system.ask(question.text, question.documents)
-            keep(question, Answer(said.scores, said.tokens, said.searches, said.seconds))
+            if halt.is_set():
+                return
+            try:
+                said: Scored = await system.ask(question.text, question.documents, halt)
+                keep(question, Answer(said.scores, said.tokens, said.searches, said.seconds))
+            except BadRequest as error:
+                refused[question.query_id] = _as_it_was(question)
+                if len(refused) > may_refuse:
+                    what = f"refuses {len(refused)} of {len(questions)} questions (the last one, {question.query_id}: {error.what})"
+                    stopped.append(JudgeError(what, where=name, remedy="judge.max_missing is the share that may be refused"))
+                    halt.set()
+            except ZeloError as error:
+                stopped.append(error)
+                halt.set()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(most):
-                group.create_task(work())
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
-    finally:
-        await system.close()
+    async def all_of_them() -> None:
+        halt = asyncio.Event()
+
+        def interrupt() -> None:
+            stopped.append(KeyboardInterrupt())
+            halt.set()
+
+        try:
+            with interrupts(interrupt):
+                await asyncio.gather(*(work(halt) for _ in range(most)))
+        finally:
+            await system.close()
+        if stopped:
+            raise stopped[0]
+
+    in_a_loop(all_of_them)
+    return refused
+
+
+def _as_it_was(question: Question) -> Answer:
+    return Answer(np.arange(len(question.doc_ids), 0, -1, dtype=np.float64), 0, 0.0, math.nan, refused=True)
 
 
 def _read(kept: Path) -> dict[str, Answer]:
