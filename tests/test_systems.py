@@ -26,9 +26,10 @@ from zelo.progress import Silent
 from zelo.recipe import System
 from zelo.report.measured import find, read_measured
 from zelo.rerankers.remote import RemoteReranker, Scored
+from zelo.systems import latency
 from zelo.systems.asking import ANSWERS, Answer, Question, answers_of
 from zelo.systems.comparing import Comparison, _taken, compare_systems
-from zelo.systems.latency import Asker, Measurement, Payloads, asking, measure
+from zelo.systems.latency import Asker, Measurement, Payloads, _quantiles, asking, measure
 from zelo.workspace import Workspace
 
 
@@ -292,6 +293,21 @@ class TestLatency:
         assert found.answered + found.failed == len(calls) - 1
         assert abs(found.answered - found.failed) <= 1
 
+    def test_failures_are_slower_than_answers(self) -> None:
+        """Answers in 0 to 99 ms: the median of 150 requests of which 50 fail is the 75th answer; no time is the 95th percentile's."""
+        answered = np.arange(100.0)
+        rng = np.random.default_rng(0)
+        (median,) = _quantiles(answered, 150, rng)
+        assert (median.level, median.value) == (0.5, np.quantile(answered, 0.75))
+        assert median.low <= median.value <= median.high
+        assert [q.level for q in _quantiles(answered, 100, rng)] == [0.5, 0.95]
+        for few in (answered[:0], answered[:9]):
+            assert _quantiles(few, 1000, rng) == ()
+        shown = latency.line(Measurement("s", "HTTP", 1000, 9.0, 100, 50, 5.0, (median,), behind=False))
+        assert "33% failed" in shown
+        assert shown.split().count("failed") == 2
+        assert "failed" not in latency.line(Measurement("s", "HTTP", 1000, 9.0, 8, 0, 5.0, (), behind=False))
+
     def test_requests_arrive_at_the_rate(self) -> None:
         async def ask(query: str, documents: Sequence[str]) -> None:
             pass
@@ -313,7 +329,8 @@ class TestLatency:
         await asker.ask("a", ["a", "b"])
         await asker.close()
 
-    def test_the_command(self, finished: Path) -> None:
+    def test_the_command(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ZELO_SERVE_KEYS", "of another server")
         protocol = ("--payload", "1", "--rate", "20", "--seconds", "1", "--warm-up", "0")
         ran = zelo("latency", finished, "--http", *protocol)
         assert ran.code == 0, ran.err
