@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,8 @@ def answers_of(
                 advance(len(found), len(questions))
 
             if isinstance(system, RemoteReranker):
-                found |= _ask(name, system, missing, price.concurrency, keep, most_refused * len(questions))
+                calls = _Calls(name, system, keep, most_refused * len(questions))
+                found |= in_a_loop(lambda: calls.all(missing, price.concurrency))
             else:
                 _score_here(system, missing, advance, keep)
     return found
@@ -160,50 +161,50 @@ def _score_here(
     return found
 
 
-def _ask(
-    name: str, system: RemoteReranker, questions: Sequence[Question], most: int, keep: Callable[[Question, Answer], None], may_refuse: float
-) -> dict[str, Answer]:
-    """Ask with at most so many calls at once; return what stands for questions that were refused.
+class _Calls:
+    """Asks a remote system with several calls at once.
 
     When something stops it, an error that repeating did not mend or Ctrl-C, calls under way are waited for: they are paid.
     """
-    queue, stopped = iter(questions), list[BaseException]()
-    refused: dict[str, Answer] = {}
 
-    async def work(halt: asyncio.Event) -> None:
+    def __init__(self, name: str, system: RemoteReranker, keep: Callable[[Question, Answer], None], may_refuse: float) -> None:
+        """Hand answers to `keep` as they come; so many questions may be refused."""
+        self._name, self._system, self._keep, self._may_refuse = name, system, keep, may_refuse
+        self._stopped: list[BaseException] = []
+        self._refused: dict[str, Answer] = {}
+        self._halt = asyncio.Event()
+
+    async def all(self, questions: Sequence[Question], most: int) -> dict[str, Answer]:
+        """Ask with at most so many calls at once; return what stands for questions that were refused."""
+        queue = iter(questions)
+        try:
+            with interrupts(lambda: self._stop(KeyboardInterrupt())):
+                await asyncio.gather(*(self._some(queue) for _ in range(most)))
+        finally:
+            await self._system.close()
+        if self._stopped:
+            raise self._stopped[0]
+        return self._refused
+
+    async def _some(self, queue: Iterator[Question]) -> None:
         for question in queue:
-            if halt.is_set():
+            if self._halt.is_set():
                 return
             try:
-                said: Scored = await system.ask(question.text, question.documents, halt)
-                keep(question, Answer(said.scores, said.tokens, said.searches, said.seconds))
+                said: Scored = await self._system.ask(question.text, question.documents, self._halt)
+                self._keep(question, Answer(said.scores, said.tokens, said.searches, said.seconds))
             except BadRequest as error:
-                refused[question.query_id] = _as_it_was(question)
-                if len(refused) > may_refuse:
-                    what = f"refuses {len(refused)} of {len(questions)} questions (the last one, {question.query_id}: {error.what})"
-                    stopped.append(JudgeError(what, where=name, remedy="judge.max_missing is the share that may be refused"))
-                    halt.set()
+                self._refused[question.query_id] = _as_it_was(question)
+                if len(self._refused) > self._may_refuse:
+                    what = f"{len(self._refused)} questions refused (the last one, {question.query_id}: {error.what})"
+                    remedy = "raise judge.max_missing to have more questions keep the order of the first stage"
+                    self._stop(JudgeError(what, where=self._name, remedy=remedy))
             except ZeloError as error:
-                stopped.append(error)
-                halt.set()
+                self._stop(error)
 
-    async def all_of_them() -> None:
-        halt = asyncio.Event()
-
-        def interrupt() -> None:
-            stopped.append(KeyboardInterrupt())
-            halt.set()
-
-        try:
-            with interrupts(interrupt):
-                await asyncio.gather(*(work(halt) for _ in range(most)))
-        finally:
-            await system.close()
-        if stopped:
-            raise stopped[0]
-
-    in_a_loop(all_of_them)
-    return refused
+    def _stop(self, error: BaseException) -> None:
+        self._stopped.append(error)
+        self._halt.set()
 
 
 def _as_it_was(question: Question) -> Answer:
