@@ -79,7 +79,11 @@ class Running:
         finally:
             connection.close()
         kind = reply.headers.get("content-type", "")
-        return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, json.loads(text) if "json" in kind else text.decode())
+        return Reply(
+            reply.status,
+            {k.lower(): v for k, v in reply.getheaders()},
+            json.loads(text) if text and "json" in kind else text.decode() or None,
+        )
 
 
 @contextlib.contextmanager

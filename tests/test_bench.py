@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +15,16 @@ import pytest
 from conftest import SMALL, zelo
 from fabricate import Fabricated
 from test_report import HOSTILE, Page
-from zelo.bench.collections_file import read_bench
+from zelo.bench import running
+from zelo.bench.collections_file import Entry, read_bench
 from zelo.bench.domains import MEAN, Table, make_table
 from zelo.bench.moved import movement
-from zelo.bench.page import latency_plot
+from zelo.bench.page import LINE, latency_plot
 from zelo.bench.writing import Took
 from zelo.collections import Synthetic, write_beir
 from zelo.core.significance import bootstrap_interval, paired_randomization_test, stratified_bootstrap_interval
-from zelo.errors import InputError, RecipeError
+from zelo.errors import InputError, JudgeError, RecipeError, ZeloError
+from zelo.progress import Silent
 from zelo.recipe import to_toml
 from zelo.report.measured import find, read_measured
 from zelo.stages import evaluate
@@ -172,6 +177,43 @@ def test_latency_plot() -> None:
     (x, slow) = (p.x for p in sorted(plot.points, key=lambda p: p.x))
     assert slow - x == pytest.approx(100 * 2 / 3, abs=0.1)
     assert all(p.low < p.y < p.high for p in plot.points)
+
+
+def test_names_in_the_plot_do_not_lie_on_each_other() -> None:
+    made = table()
+    means = {s: made.cell(s, MEAN) for s in made.systems}
+    same = {s: Took(None, 40.0 + n, 60.0) for n, s in enumerate(made.systems)}
+    plot = latency_plot(means, same, made.baseline)
+    assert plot is not None
+    tags = sorted(p.tag for p in plot.points)
+    assert len(tags) == len(made.systems) > 2
+    assert all(upper - lower >= LINE - 0.01 for lower, upper in pairwise(tags))
+    assert [p.system for p in sorted(plot.points, key=lambda p: p.tag)] == [p.system for p in sorted(plot.points, key=lambda p: p.y)]
+
+
+def test_a_broken_collection_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def run_entry(entry: Entry, *_: Any) -> Any:
+        ran.append(entry.name)
+        if entry.name in faults:
+            raise faults[entry.name]
+        return SimpleNamespace(name=entry.name)
+
+    monkeypatch.setattr(running, "_run_entry", run_entry)
+    text = "".join(f'[collections.{name}]\npath = "{name}"\n' for name in "abc")
+    (tmp_path / "b.toml").write_text(text)
+    bench = read_bench(tmp_path / "b.toml")
+    faults: dict[str, ZeloError] = {"b": InputError("not valid JSON", where="b/corpus.jsonl:1")}
+    with pytest.raises(InputError, match=r"1 of 3 .* b \(b/corpus.jsonl:1: not valid JSON\).*--only a --only c"):
+        running.run_bench(bench, tmp_path, (), Silent(), lambda *_: None)
+    assert ran == ["a", "b", "c"]
+    with pytest.raises(InputError, match=r"^b/corpus\.jsonl:1"):
+        running.run_bench(bench, tmp_path, ("b",), Silent(), lambda *_: None)
+    faults, ran = {"b": JudgeError("nothing is left to pay with")}, []
+    with pytest.raises(JudgeError):
+        running.run_bench(bench, tmp_path, (), Silent(), lambda *_: None)
+    assert ran == ["a", "b"]
 
 
 def test_questions_that_moved(tmp_path: Path) -> None:

@@ -165,6 +165,23 @@ def test_a_reply_with_holes_is_no_ranking(recorder: Recorder, remote: RemoteRera
     assert remote.score(QUERY, DOCUMENTS).tolist() == SCORES
 
 
+def test_replies_that_were_of_no_use_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    for dialect, tokens, searches in (("cohere", 0, 3.0), ("voyage", 78, 0.0)):
+        made, service = Recorder(dialect), SERVICES[dialect]
+        monkeypatch.setenv(service.key, KEY)
+        monkeypatch.setenv(service.other_base, made.url)
+        short = made.answer({"query": QUERY, "documents": DOCUMENTS[:-1]})
+        made.script = [short, short]
+        system = RemoteReranker(made.name())
+        said = system.ask_now(QUERY, DOCUMENTS)
+        system.stop()
+        made.server.shutdown()
+        assert len(made.seen) == 3
+        assert (said.tokens, said.searches) == (tokens, searches)
+        assert said.scores.tolist() == SCORES
+
+
 def test_names_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COHERE_API_KEY", raising=False)
     with pytest.raises(JudgeError, match="COHERE_API_KEY is not set"):
@@ -173,8 +190,11 @@ def test_names_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         RemoteReranker("cohere:")
     with pytest.raises(InputError, match="no remote reranker"):
         RemoteReranker("nobody:model")
-    for name in ("tei:http://far.example", "vllm:https://user:key@far.example#m", "zelo:ftp://far.example", "tei:https://h?api_key=x"):
+    for name in ("tei:http://far.example", "vllm:https://user:key@far.example#m", "tei:https://h?api_key=x"):
         with pytest.raises(RecipeError):
+            RemoteReranker(name)
+    for name in ("tei:localhost:8080", "zelo:ftp://far.example", "vllm:far.example#m"):
+        with pytest.raises(InputError, match="is no address of a server"):
             RemoteReranker(name)
     monkeypatch.setenv("COHERE_API_KEY", KEY)
     assert KEY not in repr(RemoteReranker("cohere:m").__dict__)

@@ -103,6 +103,8 @@ class TestDialects:
             ("/score", {"model": "m", "text_1": QUERY, "text_2": DOCUMENTS}),
             ("/v1/score", {"queries": QUERY, "documents": DOCUMENTS}),
             ("/score", {"text_1": [QUERY] * 4, "text_2": DOCUMENTS}),
+            ("/score", {"data_1": QUERY, "data_2": DOCUMENTS}),
+            ("/v1/score", {"queries": QUERY, "items": DOCUMENTS}),
         ):
             said = server.call(path, body)
             assert said.status == 200, said
@@ -172,8 +174,39 @@ class TestRefusals:
     )
     def test_what_is_no_request(self, server: Running, path: str, body: Any, words: str) -> None:
         said = server.call(path, body)
-        assert said.status in (400, 422), said
+        assert said.status == (400 if isinstance(body, bytes) and body != b"[]" else 422), said
         assert words in message_of(path, said.body)
+
+    @pytest.mark.parametrize("path", SCORING)
+    def test_what_is_not_said_to_be_json(self, server: Running, path: str) -> None:
+        for headers in ({"Content-Type": "text/plain"}, {"Content-Type": ""}, {"Content-Encoding": "gzip"}):
+            said = server.call(path, sample(path), headers)
+            assert said.status == 415
+            assert "send " in message_of(path, said.body)
+        for kind in ("application/json; charset=utf-8", "Application/JSON", "application/problem+json"):
+            assert server.call(path, sample(path), {"Content-Type": kind}).status == 200
+
+    @pytest.mark.parametrize(
+        ("path", "body", "words"),
+        [
+            ("/rerank", {"query": "q", "texts": "abc"}, "texts: Input should be a valid list"),
+            ("/rerank", {"query": "q", "texts": ["a"], "truncate": False}, "truncate: Input should be True"),
+            ("/rerank", {"query": "q"}, "texts: Field required or documents: Field required"),
+            ("/v1/rerank", {"query": "q", "documents": [7]}, "documents.0: Input should be a valid string"),
+            ("/v1/rerank", {"query": "q", "documents": ["a"], "rank_fields": ["title"]}, "rank_fields.0: Input should be 'text'"),
+            ("/score", {"queries": "q"}, "documents: Field required"),
+        ],
+    )
+    def test_words_are_of_the_shape_that_was_meant(self, server: Running, path: str, body: Any, words: str) -> None:
+        said = server.call(path, body)
+        assert said.status == 422
+        assert message_of(path, said.body).startswith(words)
+        assert "Request" not in message_of(path, said.body)
+
+    def test_probes_that_ask_for_no_body(self, server: Running) -> None:
+        for path in ("/", "/health"):
+            said = server.call(path, method="HEAD")
+            assert (said.status, said.body) == (200, None)
 
     @pytest.mark.parametrize("path", SCORING)
     def test_limits(self, server: Running, path: str) -> None:

@@ -67,6 +67,8 @@ def test_pasted_texts() -> None:
         await tab.until("document.readyState == 'complete'")
         await paste(tab, f"the words {HOSTILE}", texts)
         await tab.until("document.querySelectorAll('#new li').length == 4")
+        assert "4 documents scored" in await tab.run("$('status').textContent")  # said aloud
+        assert await tab.run("document.activeElement.id") == "shown"
         await tab.run("document.querySelectorAll('#new details').forEach((d) => { d.open = true })")
         await asyncio.sleep(0.3)
         old, new = await tab.run("['old', 'new'].map((id) => [...document.querySelectorAll(`#${id} p.clamp`)].map((p) => p.textContent))")
@@ -108,7 +110,8 @@ async def pick(tab: chromium.Tab, running: Running) -> None:
     await tab.until("document.querySelectorAll('#queries button').length == 16")
     await tab.run("document.querySelector('#queries button').click()")
     await tab.until("document.querySelectorAll('#new li').length == 20")
-    query_id = await tab.run("document.querySelector('#queries [aria-current]').dataset.id")
+    query_id = await tab.run("document.querySelector('#queries [aria-current=true]').dataset.id")
+    assert await tab.run("document.querySelectorAll('#queries [aria-current]').length") == 1
     found = running.call(f"/api/query?query_id={query_id}").body
     texts = [d["full_text"] for d in found["documents"]]
     expected = running.call("/v1/rerank", {"query": found["text"], "documents": texts}).body["results"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from serving import Overlap, overlap, serving
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.trec import read_run
 from zelo.core.significance import block_bootstrap_quantiles
-from zelo.errors import InputError, RetryError, ZeloError
+from zelo.errors import InputError, JudgeError, RetryError, ZeloError
+from zelo.language_models.protocol import BadRequest
 from zelo.pipeline import Context
 from zelo.progress import Silent
 from zelo.recipe import System
 from zelo.report.measured import find, read_measured
-from zelo.systems.asking import ANSWERS, Answer
-from zelo.systems.comparing import Comparison, compare_systems
-from zelo.systems.latency import Asker, Measurement, Payloads, asking, measure
+from zelo.rerankers.remote import RemoteReranker, Scored
+from zelo.systems import latency
+from zelo.systems.asking import ANSWERS, Answer, Question, answers_of
+from zelo.systems.comparing import Comparison, _taken, compare_systems
+from zelo.systems.latency import Asker, Measurement, Payloads, _quantiles, asking, measure
 from zelo.workspace import Workspace
 
 
@@ -102,6 +106,28 @@ class TestTable:
             compare(workspace, name)
             assert reranker.queries == set()
 
+    def test_another_address_is_another_service(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JINA_API_KEY", "any")
+        counts = []
+        for _ in range(2):
+            reranker = Counted()
+            with serving(reranker) as running:
+                monkeypatch.setenv("JINA_BASE_URL", running.url)
+                compare(workspace, "jina:m")
+                again = reranker.queries
+                reranker.queries = set()
+                compare(workspace, "jina:m")
+            counts.append((len(again), len(reranker.queries)))
+        assert counts == [(8, 0), (8, 0)]
+
+    def test_the_command_says_what_was_kept(self, workspace: Path) -> None:
+        with serving(Overlap()) as running:
+            name = f"zelo:{running.url}"
+            ran = [zelo("evaluate", workspace, "--system", name, "--set", "evaluate.resamples=100") for _ in range(2)]
+        assert "kept from before" not in ran[0].err
+        assert f"{name}: 8 of 8 answers are kept from before" in ran[1].err
+        assert ran[0].out == ran[1].out
+
     def test_prices(self) -> None:
         assert Answer(np.zeros(1), 2_000_000, 3.0, 1.0).cost(System(token_price=0.05, search_price=2.0)) == pytest.approx(0.106)
 
@@ -135,6 +161,74 @@ class TestTable:
             path.unlink()
         with pytest.raises(InputError, match="no test question has labels"):
             compare(workspace, "models/pointwise")
+
+
+class Scripted:
+    """A service that does as it is told for each question."""
+
+    def __init__(self, does: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+        self.does, self.asked = does, list[str]()
+
+    def open(self) -> RemoteReranker:
+        made = RemoteReranker("zelo:http://localhost:1")
+
+        async def ask(query: str, documents: Sequence[str], halt: asyncio.Event | None = None) -> Scored:
+            self.asked.append(query)
+            await self.does.get(query, _nothing)()
+            return Scored(np.arange(len(documents), dtype=np.float64), 1, 0.0, 0.25)
+
+        made.ask = ask  # type: ignore[method-assign]
+        return made
+
+
+async def _nothing() -> None:
+    pass
+
+
+class TestAsking:
+    QUESTIONS = tuple(Question(q, q, ["a", "b", "c"], ["one", "two", "three"]) for q in "ABCDEF")
+
+    def ask(self, path: Path, service: Scripted, most_refused: float = 0.0) -> dict[str, Answer]:
+        price = System(concurrency=3)
+        return answers_of("s", service.open(), self.QUESTIONS, path, price, Silent(), most_refused=most_refused)
+
+    def test_refused_questions_keep_their_order(self, tmp_path: Path) -> None:
+        async def refuse() -> None:
+            raise BadRequest("400, too long")
+
+        path = tmp_path / ANSWERS
+        service = Scripted({"B": refuse})
+        with pytest.raises(JudgeError, match=r"1 questions refused \(the last one, B: 400, too long\)"):
+            self.ask(path, service)
+        found = self.ask(path, service, most_refused=0.2)
+        assert {q: answer.refused for q, answer in found.items()} == {q: q == "B" for q in "ABCDEF"}
+        assert found["B"].scores.tolist() == [3.0, 2.0, 1.0]
+        taken = _taken(list(found.values()), None)
+        assert (taken.refused, taken.median, taken.p95) == (1, 0.25, 0.25)
+        assert self.ask(path, service, most_refused=0.2).keys() == found.keys()
+        assert sorted(service.asked) == ["A", "B", "B", "B", "C", "D", "E", "F"]  # answers are kept, refusals are not
+        with pytest.raises(JudgeError, match="2 questions refused"):
+            self.ask(tmp_path / "2", Scripted({"B": refuse, "E": refuse}), most_refused=0.2)
+
+    @pytest.mark.parametrize("by_hand", [False, True])
+    def test_calls_under_way_are_waited_for(self, tmp_path: Path, by_hand: bool) -> None:
+        async def fail() -> None:
+            await asyncio.sleep(0.05)
+            if by_hand:
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.sleep(0.05)  # the loop sees it at its next turn
+                return
+            raise RetryError("500")
+
+        async def slow() -> None:
+            await asyncio.sleep(0.3)
+
+        service = Scripted({"A": slow, "B": fail, "C": slow})
+        with pytest.raises(KeyboardInterrupt if by_hand else RetryError):
+            self.ask(tmp_path / ANSWERS, service)
+        assert service.asked == ["A", "B", "C"]
+        kept = [json.loads(line)["query_id"] for line in (tmp_path / ANSWERS).read_text().splitlines()]
+        assert sorted(kept) == (["A", "B", "C"] if by_hand else ["A", "C"])
 
 
 TEXTS = ["one two three four five six", "naïve café 東京 " * 20, "", "word " * 400]
@@ -199,6 +293,21 @@ class TestLatency:
         assert found.answered + found.failed == len(calls) - 1
         assert abs(found.answered - found.failed) <= 1
 
+    def test_failures_are_slower_than_answers(self) -> None:
+        """Answers in 0 to 99 ms: the median of 150 requests of which 50 fail is the 75th answer; no time is the 95th percentile's."""
+        answered = np.arange(100.0)
+        rng = np.random.default_rng(0)
+        (median,) = _quantiles(answered, 150, rng)
+        assert (median.level, median.value) == (0.5, np.quantile(answered, 0.75))
+        assert median.low <= median.value <= median.high
+        assert [q.level for q in _quantiles(answered, 100, rng)] == [0.5, 0.95]
+        for few in (answered[:0], answered[:9]):
+            assert _quantiles(few, 1000, rng) == ()
+        shown = latency.line(Measurement("s", "HTTP", 1000, 9.0, 100, 50, 5.0, (median,), behind=False))
+        assert "33% failed" in shown
+        assert shown.split().count("failed") == 2
+        assert "failed" not in latency.line(Measurement("s", "HTTP", 1000, 9.0, 8, 0, 5.0, (), behind=False))
+
     def test_requests_arrive_at_the_rate(self) -> None:
         async def ask(query: str, documents: Sequence[str]) -> None:
             pass
@@ -220,7 +329,8 @@ class TestLatency:
         await asker.ask("a", ["a", "b"])
         await asker.close()
 
-    def test_the_command(self, finished: Path) -> None:
+    def test_the_command(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ZELO_SERVE_KEYS", "of another server")
         protocol = ("--payload", "1", "--rate", "20", "--seconds", "1", "--warm-up", "0")
         ran = zelo("latency", finished, "--http", *protocol)
         assert ran.code == 0, ran.err

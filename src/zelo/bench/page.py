@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zelo.bench.domains import MEAN, Cell, Table
@@ -18,10 +18,15 @@ from zelo.report.page import environment
 from zelo.report.verdict import ALPHA
 from zelo.workspace import Workspace
 
+LINE = 9.0
+"""Height of a name, in percent of the plot's."""
+NEAR = 40.0
+"""Points that are nearer than so many percent of the width may have names that meet."""
+
 
 @dataclass(frozen=True)
 class Point:
-    """A system in the plot of latency against quality; places in percent, from the left and from the bottom."""
+    """A system in the plot of latency against quality; places in percent, from the left and from the bottom; `tag` is its name's height."""
 
     system: str
     x: float
@@ -30,6 +35,12 @@ class Point:
     high: float
     milliseconds: float
     value: float
+    tag: float = 0.0
+
+    @property
+    def leftwards(self) -> bool:
+        """Whether its name stands left of it."""
+        return self.x > 55
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,16 @@ def latency_plot(means: Mapping[str, Cell], took: Mapping[str, Took], baseline: 
         x = 100.0 * (math.log10(ms) - low) / (high - low)
         points.append(Point(system, round(x, 2), down.at(cell.value), down.at(cell.low), down.at(cell.high), ms, cell.value))
     ticks = [(round(100.0 * (power - low) / (high - low), 2), _milliseconds(10.0**power)) for power in range(low, high + 1)]
-    return Plot(tuple(points), tuple(ticks), down, down.at(means[baseline].value) if baseline else None)
+    return Plot(_tagged(points), tuple(ticks), down, down.at(means[baseline].value) if baseline else None)
+
+
+def _tagged(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Move names apart that would lie on each other, in the order of the points' heights."""
+    placed: list[Point] = []
+    for point in sorted(points, key=lambda p: p.y):
+        near = [p.tag for p in placed if p.leftwards == point.leftwards and abs(p.x - point.x) < NEAR]
+        placed.append(replace(point, tag=round(max([point.y, *(tag + LINE for tag in near)]), 3)))
+    return tuple(placed)
 
 
 def _milliseconds(value: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zelo import runner
 from zelo.bench.collections_file import Bench, Entry
-from zelo.errors import InputError
+from zelo.errors import InputError, JudgeError, RetryError, ZeloError
 from zelo.judges.known import dollars_spent
 from zelo.pipeline import Context, stages
 from zelo.progress import Progress
@@ -63,7 +63,8 @@ def run_bench(bench: Bench, out: Path, only: Sequence[str], progress: Progress, 
 
     Raises:
         InputError: `only` names what is not there.
-        ZeloError: whatever a stage or a system finds wrong. What was finished is kept: the same command goes on.
+        JudgeError, RetryError: a service does not go on. What was finished is kept: the same command goes on.
+        InputError: a collection cannot be run, for whatever a stage finds wrong; the others are run first.
     """
     unknown = [name for name in only if name not in {entry.name for entry in bench.entries}]
     if unknown:
@@ -73,11 +74,27 @@ def run_bench(bench: Bench, out: Path, only: Sequence[str], progress: Progress, 
     for entry in chosen:  # what is wrong with the last recipe should not wait for the first collection
         for recipe in (entry.recipe, *entry.students.values()):
             runner.check(recipe)
-    found = []
+    found, broken = [], dict[str, ZeloError]()
     for number, entry in enumerate(chosen, 1):
         progress.note(f"{entry.name} ({number} of {len(chosen)})")
-        found.append(_run_entry(entry, bench, out, progress, on_stage))
+        try:
+            found.append(_run_entry(entry, bench, out, progress, on_stage))
+        except (JudgeError, RetryError):  # a service, a key, a budget: the next collection would meet it too
+            raise
+        except ZeloError as error:
+            if len(chosen) == 1:
+                raise
+            broken[entry.name] = error
+            progress.note(f"{entry.name}: {error}")
+    if broken:
+        rest = "".join(f" --only {one.name}" for one in found)
+        remedy = f"the others are done: mend the file, or see their table by{rest}" if found else "mend the file"
+        raise InputError(f"{len(broken)} of {len(chosen)} collections cannot be run: {_listed(broken)}", remedy=remedy)
     return found
+
+
+def _listed(broken: Mapping[str, ZeloError]) -> str:
+    return "; ".join(f"{name} ({error.where}: {error.what})" if error.where else f"{name} ({error.what})" for name, error in broken.items())
 
 
 def _run_entry(entry: Entry, bench: Bench, out: Path, progress: Progress, on_stage: OnStage) -> Ran:

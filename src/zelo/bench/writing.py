@@ -125,14 +125,17 @@ def to_terminal(result: Result) -> str:
 def legend(result: Result) -> list[str]:
     """Return how to read the table, in sentences."""
     against = result.table.baseline
+    refusals = [f"{s} refused {t.refused} questions of {r.name}" for r in result.ran for s, t in r.taken.items() if t.refused]
+    refused = [f"{'; '.join(refusals)}: these keep the order of the first stage."] if refusals else []
     if not against:
-        return ["Intervals: 95 % bootstrap over questions, within each collection."]
+        return ["Intervals: 95 % bootstrap over questions, within each collection.", *refused]
     return [
         f"Compared with {against}: paired randomization test, corrected (Holm) for the systems in the mean, for systems and collections "
         f"in the rows; * = p below {ALPHA:g}. Intervals: 95 % bootstrap over questions, within each collection; they say nothing about "
         "other collections.",
         "Milliseconds: one question after the other on this machine, of systems that were asked here; vectors of the corpus are stored. "
         "Dollars: by the recipe's prices.",
+        *refused,
     ]
 
 

@@ -7,6 +7,7 @@ reply that does not score every document once is a failure too, never a ranking 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import random
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo.errors import InputError, JudgeError, RetryError
+from zelo.errors import InputError, JudgeError, RecipeError, RetryError
 from zelo.language_models.failures import Refusal
 from zelo.language_models.names import ANY_KEY, check_address
 from zelo.language_models.transport import Transport, compact
@@ -76,8 +77,8 @@ class Scored:
 
     Attributes:
         scores: float64 [documents].
-        tokens: as the service counts them; 0 if it does not say.
-        searches: billed units of Cohere's kind.
+        tokens: as the service counts them, those of replies that were of no use and asked again included; 0 if it does not say.
+        searches: billed units of Cohere's kind, in the same way.
         seconds: from sending to the last byte, over all requests of the query one after the other, repeated calls not counted.
     """
 
@@ -97,6 +98,7 @@ class RemoteReranker:
 
     Attributes:
         name: as given; it never holds a key.
+        elsewhere: the address, if a variable names another one than the service's own; otherwise "".
     """
 
     def __init__(self, name: str, *, timeout: float = 60.0, retries: int = RETRIES) -> None:
@@ -117,7 +119,8 @@ class RemoteReranker:
         else:
             parts = urlsplit(rest)
             base, self._model = urlunsplit(parts._replace(fragment="")), parts.fragment
-        check_address(base)
+        _check(base, name)
+        self.elsewhere = base if service.base and base != service.base else ""
         self._url = base.rstrip("/") + service.path
         key = _key(service, name)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -133,8 +136,8 @@ class RemoteReranker:
         self._own = self._own or _Loop()
         return self._own.run(self.ask(query, documents))
 
-    async def ask(self, query: str, documents: Sequence[str]) -> Scored:
-        """Score documents, `most` at a time.
+    async def ask(self, query: str, documents: Sequence[str], halt: asyncio.Event | None = None) -> Scored:
+        """Score documents, `most` at a time. After `halt` is set a failed call is not repeated.
 
         Raises:
             RetryError: it failed again and again.
@@ -145,10 +148,9 @@ class RemoteReranker:
         tokens, searches, seconds = 0, 0.0, 0.0
         for start in range(0, len(documents), self._service.most):
             part = documents[start : start + self._service.most]
-            body, took = await self._post(query, part)
-            found[start : start + len(part)] = self._read(body, len(part))
-            more, billed = _used(body)
-            tokens, searches, seconds = tokens + more, searches + billed, seconds + took
+            said = await self._post(query, part, halt or asyncio.Event())
+            found[start : start + len(part)] = said.scores
+            tokens, searches, seconds = tokens + said.tokens, searches + said.searches, seconds + said.seconds
         return Scored(found, tokens, searches, seconds)
 
     async def close(self) -> None:
@@ -162,25 +164,29 @@ class RemoteReranker:
             self._own.stop()
             self._own = None
 
-    async def _post(self, query: str, documents: Sequence[str]) -> tuple[dict[str, Any], float]:
+    async def _post(self, query: str, documents: Sequence[str], halt: asyncio.Event) -> Scored:
         body: dict[str, Any] = {"query": query, self._service.texts: list(documents), **dict(self._service.extra)}
         if self._model:
             body["model"] = self._model
         payload = compact(body)
-        attempt = 0
+        attempt, tokens, searches = 0, 0, 0.0
         while True:
             attempt += 1
             try:
                 reply, seconds = await self._transport.post(self._url, payload)
                 if isinstance(reply, Refusal):
                     raise self._transport.failure(reply)
-                self._read(reply, len(documents))  # a reply with holes is worth another try
-                return reply, seconds
+                more, billed = _used(reply)
+                tokens, searches = tokens + more, searches + billed  # also of a reply with holes: it is paid
+                return Scored(self._read(reply, len(documents)), tokens, searches, seconds)
             except RetryError as error:
                 if attempt > self._retries:
                     raise
                 wait = random.random() * min(0.5 * 2.0**attempt, LONGEST_WAIT) + (error.after or 0.0)
-                await asyncio.sleep(min(wait, 10 * LONGEST_WAIT))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(halt.wait(), min(wait, 10 * LONGEST_WAIT))
+                if halt.is_set():
+                    raise
 
     def _read(self, reply: Mapping[str, Any], number: int) -> NDArray[np.float64]:
         """Return scores in the order of the documents."""
@@ -194,6 +200,16 @@ class RemoteReranker:
         if len(scores) != number or set(scores) != set(range(number)):
             raise RetryError(f"{self.name}: the reply scores {len(scores)} of {number} documents")
         return np.array([scores[i] for i in range(number)])
+
+
+def _check(base: str, name: str) -> None:
+    """Refuse what is no address, in the words of rerankers."""
+    try:
+        check_address(base)
+    except RecipeError as error:
+        if urlsplit(base).scheme in ("http", "https"):
+            raise
+        raise InputError(f"{base!r} is no address of a server", where=name, remedy=f"begin it with https://, forms: {FORMS}") from error
 
 
 def _used(reply: Mapping[str, Any]) -> tuple[int, float]:

@@ -60,6 +60,9 @@ ERRORS = {
     504: "not scored in time",
 }
 TeiOrJina = Annotated[TeiRequest | JinaRequest, Field(union_mode="left_to_right")]
+SHAPES = tuple(shape.__name__ for shape in (TeiRequest, JinaRequest, ScoreRequest, QueriesRequest))
+"""Requests that share a route with another shape."""
+UNREADABLE = "the body is not JSON that can be read: not UTF-8, nested too deep, or a number too long"
 LISTS = ("documents", "texts", "text_2", "queries", "text_1")
 """Fields that hold one entry per document."""
 
@@ -220,11 +223,16 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        return _json(dialect_of(request).error(error.status_code, str(error.detail)), error.status_code, dict(error.headers or {}))
+        words = UNREADABLE if error.status_code == 400 and request.url.path in ROUTES else str(error.detail)
+        return _json(dialect_of(request).error(error.status_code, words), error.status_code, dict(error.headers or {}))
 
     async def invalid(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
+        broken = next((fault for fault in error.errors() if fault["type"] == "json_invalid"), None)
+        if broken is not None:
+            words = f"the body is not JSON: {broken['ctx']['error']} at character {broken['loc'][-1]}"
+            return _json(dialect_of(request).error(400, words), 400)
         return _json(dialect_of(request).error(422, _words(error)), 422)
 
     app.add_exception_handler(Failure, failed)
@@ -233,12 +241,21 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _words(error: RequestValidationError) -> str:
-    """Return what is wrong, without what was sent: texts do not belong into messages."""
-    parts = []
-    for fault in error.errors()[:3]:
-        place = ".".join(str(step) for step in fault["loc"] if step != "body")[:200]
-        parts.append(f"{place}: {fault['msg']}" if place else str(fault["msg"]))
-    return "; ".join(parts).encode("utf-8", "replace").decode()
+    """Return what is wrong, without what was sent: texts do not belong into messages.
+
+    Where a route takes requests of two shapes, that of the one which lacks the fewest fields.
+    """
+    shapes: dict[str, list[Any]] = {}
+    for fault in error.errors():
+        shapes.setdefault(next((str(step) for step in fault["loc"] if step in SHAPES), ""), []).append(fault)
+    lacks = {shape: sum(fault["type"] == "missing" for fault in faults) for shape, faults in shapes.items()}
+    nearest = [faults for shape, faults in shapes.items() if lacks[shape] == min(lacks.values())]
+    return " or ".join("; ".join(map(_fault, faults[:3])) for faults in nearest).encode("utf-8", "replace").decode()
+
+
+def _fault(fault: Any) -> str:
+    place = ".".join(str(step) for step in fault["loc"] if step not in ("body", "str", "TextObject", *SHAPES))[:200]
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
 
 
 def _errors(dialect: Dialect) -> dict[int | str, dict[str, Any]]:

@@ -28,6 +28,9 @@ MOST_TOKENS = 8192
 TURN = 4
 """Batches that a request may fill before others have their turn."""
 
+FADING = 0.8
+"""What a batch counts beside the one after it, in the estimate of the pace."""
+
 
 class Overloaded(Exception):
     """More is waiting than can be done in time. `after` is how many seconds to wait before another try."""
@@ -82,6 +85,31 @@ class Watch:
     batch: Callable[[int, int, float], None] = field(default=lambda requests, documents, seconds: None)
 
 
+class Pace:
+    """Seconds per token, of the last batches; those that held more count more.
+
+    What a batch costs however small it is would make tokens of small batches look dear, and a server refuse large requests that it could
+    answer in time: a batch counts as at least a quarter full.
+    """
+
+    def __init__(self, batch_tokens: int) -> None:
+        """Take the size of a full batch."""
+        self._least = max(batch_tokens // 4, 1)
+        self._batches, self._seconds, self._tokens = 0, 0.0, 0.0
+
+    def add(self, seconds: float, tokens: int) -> None:
+        """Note a batch."""
+        self._batches += 1
+        if self._batches > 1:  # the first one is slow: models compile for the shapes that they meet
+            self._seconds = FADING * self._seconds + seconds
+            self._tokens = FADING * self._tokens + max(tokens, self._least)
+
+    @property
+    def seconds_per_token(self) -> float:
+        """The pace; 0 before the second batch."""
+        return self._seconds / self._tokens if self._tokens else 0.0
+
+
 class Batcher:
     """Scores requests of many clients with one reranker.
 
@@ -98,8 +126,7 @@ class Batcher:
         self._watch = watch or Watch()
         self._waiting: deque[_Job] = deque()
         self._tokens = 0  # of waiting parts, and of those being scored
-        self._seconds_per_token = 0.0
-        self._batches = 0
+        self._pace = Pace(batch_tokens)
         self._wake = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
@@ -122,7 +149,7 @@ class Batcher:
 
     def seconds_left(self) -> float:
         """Return how long what is here now will take, by the speed so far; 0 before the second batch."""
-        return self._tokens * self._seconds_per_token
+        return self._tokens * self._pace.seconds_per_token
 
     def count_tokens(self, query: str, documents: Sequence[str]) -> NDArray[np.int64]:
         """Return an estimate of the tokens per document, the query's included, int64 [documents]."""
@@ -234,10 +261,7 @@ class Batcher:
             found = await loop.run_in_executor(self._thread, self._work, parts)
             seconds, tokens = time.perf_counter() - start, sum(part.tokens for part in parts)
             self._tokens -= tokens
-            self._batches += 1
-            if self._batches > 1:  # the first one is slow: models compile for the shapes that they meet
-                pace = seconds / tokens
-                self._seconds_per_token += (pace - self._seconds_per_token) * (0.2 if self._seconds_per_token else 1.0)
+            self._pace.add(seconds, tokens)
             self._watch.batch(len({id(part.job) for part in parts}), sum(part.stop - part.start for part in parts), seconds)
             for part, result in zip(parts, found, strict=True):
                 _deliver(part, result)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from zelo.serve.batching import CHARS_PER_TOKEN
 
@@ -99,6 +99,7 @@ class JinaRequest(_Request):
     documents: Documents
     top_n: Annotated[Least0 | None, Field(description="Return only so many, the best ones; 0 = all, as in vLLM.")] = None
     return_documents: Annotated[bool | None, Field(description="Return the texts too; yes unless said otherwise, as in vLLM.")] = None
+    rank_fields: Annotated[list[Literal["text"]] | None, Field(description="Of a document as an object, `text` alone is read.")] = None
 
     def ask(self) -> Ask:
         """Return what is asked."""
@@ -139,19 +140,19 @@ Side = Annotated[str | list[str], Field(min_length=1)]
 
 
 class ScoreRequest(_Request):
-    """vLLM's `POST /score`: one text against one or many, or as many against as many."""
+    """vLLM's `POST /score`: one text against one or many, or as many against as many; `data_1` and `data_2` mean the same."""
 
     model: ModelName = None
-    text_1: Annotated[Side, Field(description="The query, or a query for each text of text_2.")]
-    text_2: Annotated[Side, Field(description="The document or documents.")]
+    text_1: Annotated[Side, Field(validation_alias=AliasChoices("text_1", "data_1"), description="The query, or one per text of text_2.")]
+    text_2: Annotated[Side, Field(validation_alias=AliasChoices("text_2", "data_2"), description="The document or documents.")]
 
 
 class QueriesRequest(_Request):
-    """The same with the newer names."""
+    """The same with the newer names; `items` are documents too."""
 
     model: ModelName = None
     queries: Annotated[Side, Field(description="The query, or a query for each document.")]
-    documents: Annotated[Side, Field(description="The document or documents.")]
+    documents: Annotated[Side, Field(validation_alias=AliasChoices("documents", "items"), description="The document or documents.")]
 
 
 def pairs_of(request: ScoreRequest | QueriesRequest) -> list[tuple[str, list[str]]] | None:

@@ -86,17 +86,19 @@ class Gate:
 
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            status, words = self._refused(path, headers)
+            status, words = self._refused(path, scope["method"], headers)
             if status:
                 await self._say(noting, path, status, words)
             elif path in ROUTES and scope["method"] == "POST":
                 await self._admit(scope, receive, noting, headers)
+            elif path in OPEN and scope["method"] == "HEAD":  # load balancers probe so; the server leaves the body out
+                await self._app({**scope, "method": "GET"}, receive, noting)
             else:
                 await self._app(scope, receive, noting)
         finally:
             self._metrics.finished(path, seen["status"], time.perf_counter() - start)
 
-    def _refused(self, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    def _refused(self, path: str, method: str, headers: Mapping[str, str]) -> tuple[int, str]:
         """Return a status and words, 0 where nothing is wrong."""
         host = headers.get("host", "").rpartition("@")[2].lower()
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
@@ -109,6 +111,12 @@ class Gate:
             right = sum(hmac.compare_digest(given, known) for known in self._keys)
             if kind.lower() != "bearer" or not right:
                 return 401, "no key, or not one of this server's: send Authorization: Bearer KEY"
+        if path in ROUTES and method == "POST":
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+                return 415, "the body is not said to be JSON: send Content-Type: application/json"
+            if headers.get("content-encoding", "identity").strip().lower() != "identity":
+                return 415, "the body is packed: send it without Content-Encoding"
         return 0, ""
 
     async def _admit(self, scope: Message, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:

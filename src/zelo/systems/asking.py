@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo.errors import InputError
+from zelo.errors import InputError, JudgeError, ZeloError
+from zelo.judges.loops import in_a_loop, interrupts
+from zelo.language_models.protocol import BadRequest
+from zelo.progress import Progress
 from zelo.recipe import System
 from zelo.rerankers import Reranker, load_reranker
 from zelo.rerankers.remote import FORMS, RemoteReranker, Scored, is_remote
@@ -43,13 +47,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system gave for a question, and took. `dollars` are those that it knows itself; None = by the price of the recipe."""
+    """What a system gave for a question, and took. `dollars` are those that it knows itself; None = by the price of the recipe.
+
+    A `refused` question was not scored: its scores keep the order of the first stage.
+    """
 
     scores: NDArray[np.float64]
     tokens: int
     searches: float
     seconds: float
     dollars: float | None = None
+    refused: bool = False
 
     def cost(self, price: System) -> float:
         """Return US dollars, 0 where no price is known."""
@@ -89,19 +97,37 @@ def stamp_of(model: Path) -> str:
 
 
 def answers_of(
-    name: str, system: Reranker, questions: Sequence[Question], kept: Path, price: System, advance: Advance, *, stamp: str = ""
+    name: str,
+    system: Reranker,
+    questions: Sequence[Question],
+    kept: Path,
+    price: System,
+    progress: Progress,
+    *,
+    stamp: str = "",
+    most_refused: float = 0.0,
 ) -> dict[str, Answer]:
     """Return query_id -> answer. Answers in the file are taken from there, and new ones added as they come.
 
-    Of a local model this is so only with its stamp; without it, it is asked anew.
+    Of a local model this is so only with its stamp; without it, it is asked anew. A question that a remote system refuses (too long, for
+    example) keeps the order of the first stage, as it would in use; `most_refused` is the share of questions that may be.
+
+    Raises:
+        JudgeError: it refuses more, or cannot go on.
+        RetryError: calls fail, and repeating them did not help. What came before, and what was under way, is kept.
     """
     is_local = not isinstance(system, RemoteReranker)
+    advance = progress.task(name)
     if is_local and not stamp:
         return _score_here(system, questions, advance)
-    asked_of = f"{name} {stamp}" if is_local else name
+    # A trial server or a proxy is not the service: what one answered is not the other's.
+    apart = stamp if is_local else getattr(system, "elsewhere", "")
+    asked_of = f"{name} {apart}" if apart else name
     known = _read(kept)
     found = {q.query_id: known[q.key(asked_of)] for q in questions if q.key(asked_of) in known}
     missing = [q for q in questions if q.query_id not in found]
+    if found and not is_local:
+        progress.note(f"{name}: {len(found):,} of {len(questions):,} answers are kept from before; delete {kept} to ask again")
     if missing:
         with kept.open("a", encoding="utf-8") as file:
             mend(kept)
@@ -115,7 +141,8 @@ def answers_of(
                 advance(len(found), len(questions))
 
             if isinstance(system, RemoteReranker):
-                asyncio.run(_ask(system, missing, price.concurrency, keep))
+                calls = _Calls(name, system, keep, most_refused * len(questions))
+                found |= in_a_loop(lambda: calls.all(missing, price.concurrency))
             else:
                 _score_here(system, missing, advance, keep)
     return found
@@ -134,23 +161,54 @@ def _score_here(
     return found
 
 
-async def _ask(system: RemoteReranker, questions: Sequence[Question], most: int, keep: Callable[[Question, Answer], None]) -> None:
-    """Ask with at most so many calls at once. The first error that repeating did not mend stops it; what has come is kept."""
-    queue = iter(questions)
+class _Calls:
+    """Asks a remote system with several calls at once.
 
-    async def work() -> None:
+    When something stops it, an error that repeating did not mend or Ctrl-C, calls under way are waited for: they are paid.
+    """
+
+    def __init__(self, name: str, system: RemoteReranker, keep: Callable[[Question, Answer], None], may_refuse: float) -> None:
+        """Hand answers to `keep` as they come; so many questions may be refused."""
+        self._name, self._system, self._keep, self._may_refuse = name, system, keep, may_refuse
+        self._stopped: list[BaseException] = []
+        self._refused: dict[str, Answer] = {}
+        self._halt = asyncio.Event()
+
+    async def all(self, questions: Sequence[Question], most: int) -> dict[str, Answer]:
+        """Ask with at most so many calls at once; return what stands for questions that were refused."""
+        queue = iter(questions)
+        try:
+            with interrupts(lambda: self._stop(KeyboardInterrupt())):
+                await asyncio.gather(*(self._some(queue) for _ in range(most)))
+        finally:
+            await self._system.close()
+        if self._stopped:
+            raise self._stopped[0]
+        return self._refused
+
+    async def _some(self, queue: Iterator[Question]) -> None:
         for question in queue:
-            said: Scored = await system.ask(question.text, question.documents)
-            keep(question, Answer(said.scores, said.tokens, said.searches, said.seconds))
+            if self._halt.is_set():
+                return
+            try:
+                said: Scored = await self._system.ask(question.text, question.documents, self._halt)
+                self._keep(question, Answer(said.scores, said.tokens, said.searches, said.seconds))
+            except BadRequest as error:
+                self._refused[question.query_id] = _as_it_was(question)
+                if len(self._refused) > self._may_refuse:
+                    what = f"{len(self._refused)} questions refused (the last one, {question.query_id}: {error.what})"
+                    remedy = "raise judge.max_missing to have more questions keep the order of the first stage"
+                    self._stop(JudgeError(what, where=self._name, remedy=remedy))
+            except ZeloError as error:
+                self._stop(error)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(most):
-                group.create_task(work())
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
-    finally:
-        await system.close()
+    def _stop(self, error: BaseException) -> None:
+        self._stopped.append(error)
+        self._halt.set()
+
+
+def _as_it_was(question: Question) -> Answer:
+    return Answer(np.arange(len(question.doc_ids), 0, -1, dtype=np.float64), 0, 0.0, math.nan, refused=True)
 
 
 def _read(kept: Path) -> dict[str, Answer]:

@@ -27,11 +27,15 @@ from zelo.types import ScoredDoc
 
 @dataclass(frozen=True)
 class Taken:
-    """What a system took over all questions: US dollars, and seconds per question (median, 95th percentile)."""
+    """What a system took over all questions: US dollars, and seconds per question (median, 95th percentile).
+
+    `refused` is how many of the questions it would not score; they keep the order of the first stage.
+    """
 
     dollars: float | None
     median: float
     p95: float
+    refused: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ def _opened(
     system = open_system(name, context.workspace.root, materials.load)
     stamp = stamp_of(model_folder(name, context.workspace.root)) if keep_local and not is_remote(name) else ""
     kept = context.workspace.root / ANSWERS
-    return lambda questions: answers_of(name, system, questions, kept, price, progress.task(name), stamp=stamp)
+    most = context.recipe.judge.max_missing
+    return lambda questions: answers_of(name, system, questions, kept, price, progress, stamp=stamp, most_refused=most)
 
 
 def time_system(context: Context, name: str, most: int, progress: Progress) -> Taken:
@@ -121,7 +126,7 @@ def time_system(context: Context, name: str, most: int, progress: Progress) -> T
     questions = materials.questions(list(qrels))[:most]
     folder = model_folder(name, context.workspace.root)
     kept = context.workspace.root / ANSWERS
-    found = answers_of(name, materials.load(folder), questions, kept, System(), progress.task(f"timing {name}"), stamp=stamp_of(folder))
+    found = answers_of(name, materials.load(folder), questions, kept, System(), progress, stamp=stamp_of(folder))
     return _taken(list(found.values()), None)
 
 
@@ -149,11 +154,11 @@ class _Materials:
 
 
 def _taken(answers: Sequence[Answer], price: System | None) -> Taken:
-    seconds = np.array([answer.seconds for answer in answers] or [np.nan])
+    seconds = np.array([answer.seconds for answer in answers if not answer.refused] or [np.nan])
     priced = price is not None and (price.token_price > 0 or price.search_price > 0)
     own = sum(answer.dollars for answer in answers if answer.dollars is not None)  # of language models, by prices of their own
     dollars = own or (sum(answer.cost(price) for answer in answers) if price is not None and priced else None)
-    return Taken(dollars, float(np.median(seconds)), float(np.quantile(seconds, 0.95)))
+    return Taken(dollars, float(np.median(seconds)), float(np.quantile(seconds, 0.95)), sum(answer.refused for answer in answers))
 
 
 def print_comparison(comparison: Comparison, write: Callable[[str], object]) -> None:
@@ -182,6 +187,9 @@ def print_comparison(comparison: Comparison, write: Callable[[str], object]) -> 
     if baseline:
         against = f"difference and p: paired randomization test against {baseline}, the best of {', '.join(FIRST_STAGE)}"
         write(f"{against}, corrected for the number of systems; * = below {ALPHA:g}. {asked}.\n")
+    for system, taken in comparison.taken.items():
+        if taken.refused:
+            write(f"{system} refused {taken.refused} questions, which keep the order of the first stage.\n")
 
 
 def _cells(row: Measured) -> list[str]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +66,10 @@ class Quantile:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One system, one payload, one rate. `quantiles` leaves out those that too few answers say anything about."""
+    """One system, one payload, one rate. `quantiles` leaves out those that too few answers say anything about.
+
+    A failed request counts as one that took longer than any other: what was answered in time would make a server that refuses look fast.
+    """
 
     system: str
     way: str
@@ -119,14 +124,16 @@ def measure(name: str, asker: Asker, payloads: Payloads, sizes: Sequence[int], r
         rng: of arrivals and intervals.
     """
     with asyncio.Runner() as runner:
-        for size in sizes:
-            for rate in rates:
-                gaps = rng.exponential(1 / rate, int(2 * rate * (seconds + warm_up)) + 50)
-                arrivals = np.cumsum(gaps)
-                arrivals = arrivals[arrivals < seconds + warm_up]
-                requests = [payloads.draw(size) for _ in arrivals]
-                yield runner.run(_run(name, asker, arrivals, requests, size, rate, warm_up, rng))
-        runner.run(_close(asker))
+        try:
+            for size in sizes:
+                for rate in rates:
+                    gaps = rng.exponential(1 / rate, int(2 * rate * (seconds + warm_up)) + 50)
+                    arrivals = np.cumsum(gaps)
+                    arrivals = arrivals[arrivals < seconds + warm_up]
+                    requests = [payloads.draw(size) for _ in arrivals]
+                    yield runner.run(_run(name, asker, arrivals, requests, size, rate, warm_up, rng))
+        finally:
+            runner.run(_close(asker))
 
 
 async def _close(asker: Asker) -> None:
@@ -152,16 +159,21 @@ async def _run(name: str, asker: Asker, arrivals: NDArray[np.float64], requests:
     await asyncio.gather(*tasks)
     counted = took[arrivals >= warm_up]
     answered = 1000 * counted[np.isfinite(counted)]
-    shown = [level for level in LEVELS if (1 - level) * len(answered) >= ENOUGH]
-    quantiles = []
-    if shown:
-        low, high = block_bootstrap_quantiles(answered, shown, rng=rng)
-        values = np.quantile(answered, shown)
-        quantiles = [Quantile(q, *map(float, row)) for q, row in zip(shown, zip(values, low, high, strict=True), strict=True)]
     documents = float(np.mean([len(d) for _, d in requests])) if requests else 0.0
-    return Measurement(
-        name, asker.way, size, rate, len(answered), len(counted) - len(answered), documents, tuple(quantiles), _behind(answered)
-    )
+    quantiles = _quantiles(answered, len(counted), rng)
+    return Measurement(name, asker.way, size, rate, len(answered), len(counted) - len(answered), documents, quantiles, _behind(answered))
+
+
+def _quantiles(answered: NDArray[np.float64], sent: int, rng: np.random.Generator) -> tuple[Quantile, ...]:
+    """The quantiles of all requests that were sent, those without an answer above all others, as far as `ENOUGH` answers lie above them."""
+    within = {level: level * sent / len(answered) for level in LEVELS} if len(answered) else {}
+    shown = [level for level, share in within.items() if (1 - share) * len(answered) >= ENOUGH]
+    if not shown:
+        return ()
+    shares = [within[level] for level in shown]
+    low, high = block_bootstrap_quantiles(answered, shares, rng=rng)
+    rows = zip(np.quantile(answered, shares), low, high, strict=True)
+    return tuple(Quantile(level, *map(float, row)) for level, row in zip(shown, rows, strict=True))
 
 
 def _behind(took: NDArray[np.float64]) -> bool:
@@ -199,12 +211,20 @@ def asking(name: str, folder: Path | None, *, http: bool, engine: EngineName = "
 def _served(model: Path, engine: EngineName) -> Iterator[str]:
     """Run `zelo serve` in a process of its own and yield its address."""
     command = [sys.executable, "-m", "zelo", "serve", str(model), "--port", "0", "--max-documents", "100000", "--engine", engine]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Keys that the user's own server wants are none of this one's.
+    environment = {name: value for name, value in os.environ.items() if name != "ZELO_SERVE_KEYS"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
-        line = process.stderr.readline() if process.stderr else ""
-        if not line.startswith("serving"):
-            raise InputError(f"the server did not start ({line.strip()})", where=str(model), remedy="try `zelo serve` with it")
-        yield line.rpartition(" ")[2].strip().rstrip("/")
+        said: list[str] = []
+        for line in process.stderr or ():
+            said.append(line.strip())
+            if line.startswith("serving "):
+                break
+        else:
+            raise InputError(f"the server did not start ({' '.join(said)})", where=str(model), remedy="try `zelo serve` with it")
+        # Whatever it says later is read: a full pipe would stop it.
+        threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
+        yield said[-1].rpartition(" ")[2].rstrip("/")
     finally:
         process.terminate()
         process.wait(60)
@@ -221,7 +241,12 @@ def line(found: Measurement, *, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(asdict(found))
     shown = {q.level: f"{q.value:.0f} ({q.low:.0f}\N{EN DASH}{q.high:.0f})" for q in found.quantiles}
-    cells = " ".join(f"{shown.get(level, 'too few'):>20}" for level in LEVELS)
+    sent = found.answered + found.failed
+    # Below the share that failed there is no time to show, however many were sent.
+    lacking = {level: "failed" if found.failed > (1 - level) * sent else "too few" for level in LEVELS}
+    cells = " ".join(f"{shown.get(level, lacking[level]):>20}" for level in LEVELS)
     counts = f"{found.payload / KILOBYTE:>6g} {found.documents:>5.0f} {found.rate:>6g} {found.answered:>5} {found.failed:>6}"
     remark = "  the queue grows: more than it can do" if found.behind else ""
+    if found.failed:
+        remark += f"  {found.failed / sent:.0%} failed: these count as slower than all others"
     return f"{found.system[-24:]:<24} {found.way:<10} {counts}  {cells}{remark}"

@@ -37,7 +37,7 @@ async function show(query, documents, about, started) {
   const said = await ask("/v1/rerank", { query, documents: texts, return_documents: false });
   if (started !== turn) return;
   const seconds = ((performance.now() - begin) / 1000).toFixed(2);
-  tell("");
+  tell(`${texts.length === 1 ? "1 document" : texts.length + " documents"} scored, the orders are below`);
   const order = said.results.map((r) => r.index);
   const score = new Map(said.results.map((r) => [r.index, r.relevance_score]));
   const rank = new Map(order.map((index, place) => [index, place + 1]));
@@ -53,6 +53,7 @@ async function show(query, documents, about, started) {
   $("all").hidden = documents.length <= FIRST;
   $("result").hidden = false;
   $("result").scrollIntoView({ block: "start" });
+  $("shown").focus({ preventScroll: true }); // what reads aloud, and the tab key, go on from there
 }
 
 function item(doc, index, place, elsewhere, parts, isNew) {
@@ -152,12 +153,16 @@ $("form").addEventListener("submit", (event) => {
   const texts = $("documents").value.split(/\n\s*\n/).map((t) => t.trim()).filter(Boolean);
   guarded(async (started) => {
     if (!texts.length) throw new Error("no documents");
+    history.replaceState(null, "", location.pathname); // no question of the workspace any more
     await show($("query").value, texts.map((text) => ({ text, full_text: text, title: "", records: [] })), {}, started);
   });
 });
 
 function pick(id) {
-  for (const button of document.querySelectorAll("#queries button")) button.toggleAttribute("aria-current", button.dataset.id === id);
+  for (const button of document.querySelectorAll("#queries button")) {
+    if (button.dataset.id === id) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+  }
   guarded(async (started) => {
     tell("reading the question \u2026");
     const found = await ask("/api/query?query_id=" + encodeURIComponent(id));
