@@ -167,6 +167,27 @@ def test_adapters_and_their_merge_score_alike(root: Path, tmp_path: Path) -> Non
     (tmp_path / "adapter/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": ""}), "utf-8")
     with pytest.raises(InputError, match="names no base model"):
         PointwiseReranker.load(tmp_path / "adapter")
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config), "utf-8")
+    cut(tmp_path / "adapter/adapter_model.safetensors")
+    with pytest.raises(InputError, match="adapters cannot be read"):
+        PointwiseReranker.load(tmp_path / "adapter")
+    cut(tmp_path / "merged/model.safetensors")
+    with pytest.raises(InputError, match="cannot be loaded as a causal language model"):
+        load_reranker(tmp_path / "merged")
+    with pytest.raises(InputError, match="cannot be loaded as a causal language model"):
+        verify(tmp_path / "merged", "sentence-transformers")
+    cut(tmp_path / "sequence-classification/model.safetensors")
+    with pytest.raises(InputError, match="cannot be loaded as a classifier"):
+        load_reranker(tmp_path / "sequence-classification")
+    bert = write_tiny_bert(tmp_path / "bert", ["a"])
+    cut(bert / "model.safetensors")
+    with pytest.raises(InputError, match="sentence-transformers cannot load"):
+        load_reranker(bert)
+
+
+def cut(path: Path) -> None:
+    """What a copy that broke off leaves."""
+    path.write_bytes(path.read_bytes()[:500])
 
 
 @settings(max_examples=40, deadline=None)

@@ -62,10 +62,16 @@ def summarize(runs: Path, out: Path) -> None:
         print(f"\n{task}\n\n| votes per query | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 1))
         for votes in sorted({line["votes"] for line in lines if line["task"] == task}):
             cells = {line["loss"]: line for line in lines if (line["task"], line["votes"]) == (task, votes)}
-            marked = [f"{cells[n]['value']:.3f}{'*' if cells[n].get('p_holm', 1) < 0.05 else ''}" if n in cells else "" for n in names]
+            marked = [_cell(cells[n]) if n in cells else "" for n in names]
             print(
                 f"| {votes} | "
                 + " | ".join(marked)
                 + " |"
                 + (f" untrained {cells['untrained']['value']:.3f}" if "untrained" in cells else "")
             )
+
+
+def _cell(line: dict[str, Any]) -> str:
+    """The mean over seeds, their standard deviation, and a star where it differs from `pairs`."""
+    spread = f" ± {np.std(line['seeds'], ddof=1):.3f}" if len(line["seeds"]) > 1 else ""
+    return f"{line['value']:.3f}{spread}{'*' if line.get('p_holm', 1) < 0.05 else ''}"

@@ -25,3 +25,9 @@ def import_extra(module: str, package: str, extra: str = "train") -> Any:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise  # installed, but one of its own dependencies is missing: that message is the useful one
         raise MissingExtraError(f"the package {package} is not installed", remedy=f"pip install 'zelo[{extra}]'") from error
+
+
+def loading_errors() -> tuple[type[Exception], ...]:
+    """Return what libraries raise when a folder's files are no model, or end too early: for an except clause around their loading."""
+    cut = import_extra("safetensors", "safetensors").SafetensorError
+    return (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, cut)

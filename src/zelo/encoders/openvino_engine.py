@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.errors import InputError
 
 T = TypeVar("T")
@@ -216,7 +216,7 @@ def load_sentence_transformer(folder: Path) -> Any:
     try:
         with quiet():
             return st.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except loading_errors() as error:
         message = str(error).strip().partition("\n")[0]
         raise InputError(
             f"sentence-transformers cannot load the model ({message})", where=str(folder), remedy="check the folder"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.encoders.openvino_engine import quiet
 from zelo.errors import InputError
 from zelo.language_models.names import open_model
@@ -56,7 +56,7 @@ class LocalModel:
             with quiet():
                 self._tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
                 model = library.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=kind)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except loading_errors() as error:
             what = f"no causal language model ({str(error).strip().partition(chr(10))[0]})"
             raise InputError(what, where=str(folder), remedy="name a folder that transformers saved, with its tokenizer") from error
         self._model = model.to(self._device).eval()

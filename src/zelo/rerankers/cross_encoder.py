@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.encoders.openvino_engine import quiet
+from zelo.errors import InputError
 
 
 class CrossEncoderReranker:
@@ -19,11 +20,16 @@ class CrossEncoderReranker:
         """Load the folder.
 
         Raises:
+            InputError: the folder holds no model that sentence-transformers loads.
             MissingExtraError: sentence-transformers is not installed.
         """
         library = import_extra("sentence_transformers", "sentence-transformers")
-        with quiet():
-            self._model = library.CrossEncoder(str(folder), device="cpu")
+        try:
+            with quiet():
+                self._model = library.CrossEncoder(str(folder), device="cpu")
+        except loading_errors() as error:
+            what = f"sentence-transformers cannot load the model ({str(error).strip().partition(chr(10))[0]})"
+            raise InputError(what, where=str(folder), remedy="copy it again, or name another one") from error
 
     def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float64]:
         """Return the model's score per document."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
@@ -61,7 +61,7 @@ class EncoderClassifier(Scorer):
                 model = library.AutoModelForSequenceClassification.from_pretrained(
                     folder, num_labels=1, dtype=torch.float32, local_files_only=True
                 )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except loading_errors() as error:
             what = f"cannot be loaded as a classifier with one output ({str(error).strip().partition(chr(10))[0]})"
             raise InputError(what, where=str(folder), remedy="choose another model") from error
         trained = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or [""]

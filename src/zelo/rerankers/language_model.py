@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
@@ -90,7 +90,7 @@ class LanguageModel(Scorer):
         try:
             with quiet():
                 model = library.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, name), local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except loading_errors() as error:
             what = f"cannot be loaded as a causal language model ({str(error).strip().partition(chr(10))[0]})"
             raise InputError(what, where=str(folder), remedy="name a folder that transformers has saved") from error
         return cls(check_loaded(model, folder).to(where).eval(), tokens, model_digest(folder))

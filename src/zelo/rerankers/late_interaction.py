@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
@@ -71,7 +71,7 @@ class LateInteraction(Scorer):
                 model = library.AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
             head = folder / HEAD
             weights = [float(w) for w in json.loads(head.read_text("utf-8"))["weights"]] if head.is_file() else list(START)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except loading_errors() as error:
             what = f"cannot be loaded as an encoder ({str(error).strip().partition(chr(10))[0]})"
             raise InputError(what, where=str(folder), remedy="choose another model") from error
         ids = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.encoders.openvino_engine import quiet
 from zelo.errors import InputError
 from zelo.rerankers.pointwise import Format, PointwiseReranker
@@ -123,7 +123,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError as error:
         raise InputError("there is no parity file", where=str(path), remedy="verify a folder that zelo wrote") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"not a parity file ({error!r})", where=str(path)) from error
+        raise InputError(f"not a parity file ({error!r})", where=str(path), remedy="export or copy the model again") from error
 
 
 def _by_sentence_transformers(folder: Path, form: Format, rows: list[dict[str, Any]]) -> FloatArray:
@@ -132,7 +132,7 @@ def _by_sentence_transformers(folder: Path, form: Format, rows: list[dict[str, A
         with quiet():
             model = library.CrossEncoder(str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32})
             found = model.predict([(row["query"], row["document"]) for row in rows], show_progress_bar=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except loading_errors() as error:
         raise InputError(f"sentence-transformers cannot load or use it ({error})", where=str(folder)) from error
     raw = np.asarray(found, np.float64)
     return np.asarray(expit(raw / form.scale), np.float64) if form.head == "token" else raw
@@ -141,9 +141,12 @@ def _by_sentence_transformers(folder: Path, form: Format, rows: list[dict[str, A
 def _by_transformers(folder: Path, form: Format, rows: list[dict[str, Any]]) -> Iterator[float]:
     library, torch = import_extra("transformers", "transformers"), import_extra("torch", "torch")
     kind = library.AutoModelForCausalLM if form.head == "token" else library.AutoModelForSequenceClassification
-    with quiet():
-        tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    try:
+        with quiet():
+            tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    except loading_errors() as error:
+        raise InputError(f"transformers cannot load it ({error})", where=str(folder)) from error
     for row in rows:
         if form.template == "chat":
             messages = [{"role": role, "content": row[role]} for role in ("query", "document")]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from zelo.encoders.extras import import_extra
+from zelo.encoders.extras import import_extra, loading_errors
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest, resolve_model
 from zelo.errors import InputError
@@ -200,9 +200,9 @@ def with_adapters(model: LanguageModel, folder: Path) -> LanguageModel:
     try:
         with quiet():
             merged = peft.PeftModel.from_pretrained(model.model, str(folder)).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        what = f"the adapters do not fit their base model ({str(error).strip().partition(chr(10))[0]})"
-        raise InputError(what, where=str(folder), remedy="name the base that they were trained on in adapter_config.json") from error
+    except loading_errors() as error:
+        what = f"the adapters cannot be read, or do not fit their base model ({str(error).strip().partition(chr(10))[0]})"
+        raise InputError(what, where=str(folder), remedy="copy them again, or name their base in adapter_config.json") from error
     return LanguageModel(merged.eval(), model.tokens, f"{model.identity}+{model_digest(folder)}")
 
 
