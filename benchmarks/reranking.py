@@ -7,6 +7,7 @@
 
 FOLDER holds collections in BEIR's layout, scifact and mtragun among them. Pairs are queries of the test split with what BM25 finds for
 them, cut at 512 tokens, so their lengths are those of life. Engines take turns on the same pairs; of several turns the best counts.
+Both ways to call are measured: all pairs at once, which sentence-transformers sorts by length, and a call per query, as rerankers are used.
 `quality` compares nDCG@10 by human labels. `decoder` makes a random Qwen3 of 8 layers and width 512: its speed is that of a trained one.
 """
 
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,43 +90,51 @@ def cross_encoder(folder: Path, longest: int, dtype: str = "float32") -> object:
         return library.CrossEncoder(str(folder), device="cpu", max_length=longest, model_kwargs={"dtype": getattr(torch, dtype)})
 
 
-def encoder(model: Path, collections: Path, pairs: int, rounds: int, longest: int) -> list[dict[str, object]]:
-    """Compare speeds on real pairs of both collections."""
-    rng = np.random.default_rng(1)
-    chosen: list[tuple[str, str]] = []
-    for name in COLLECTIONS:
-        asked, _ = questions(collections / name, 100, 50)
-        every = [(q.text, d) for q in asked for d in q.documents]
-        chosen += [every[i] for i in rng.permutation(len(every))[: pairs // len(COLLECTIONS)].tolist()]
+def encoder(model: Path, collections: Path, pairs: int, rounds: int, longest: int, depth: int, few: bool) -> list[dict[str, object]]:
+    """Compare speeds on real pairs of both collections, in two ways: all pairs in one call, and a call per query with its candidates."""
+    each = max(1, pairs // depth // len(COLLECTIONS))
+    asked = [q for name in COLLECTIONS for q in questions(collections / name, each, depth)[0]]
+    chosen = [(q.text, d) for q in asked for d in q.documents]
     plain = PointwiseReranker.load(model, device="cpu", max_tokens=longest)
-    sequences = [plain.template.sequences(q, [d])[0] for q, d in chosen]
+    lengths = np.array([len(s) for q in asked for s in plain.template.sequences(q.text, q.documents)])
     reference, halves = cross_encoder(model, longest), cross_encoder(model, longest, "bfloat16")
-    systems: dict[str, Callable[[], object]] = {
-        "sentence-transformers, default": lambda: reference.predict(chosen, show_progress_bar=False),  # type: ignore[attr-defined]
-        "sentence-transformers, batches of 8": lambda: reference.predict(chosen, batch_size=8, show_progress_bar=False),  # type: ignore[attr-defined]
-        "sentence-transformers, bfloat16": lambda: halves.predict(chosen, show_progress_bar=False),  # type: ignore[attr-defined]
-        "sentence-transformers, bfloat16, batches of 8": lambda: halves.predict(chosen, batch_size=8, show_progress_bar=False),  # type: ignore[attr-defined]
-    }
+    theirs: list[tuple[str, Any, int]] = [("default", reference, 32)]
+    theirs += [] if few else [("batches of 8", reference, 8), ("bfloat16", halves, 32), ("bfloat16, batches of 8", halves, 8)]
+    systems: dict[str, Callable[[], object]] = {}
+    for name, system, size in theirs:
+        systems[f"sentence-transformers, {name}; one call"] = lambda system=system, size=size: _predict(system, [chosen], size)
+        systems[f"sentence-transformers, {name}; per query"] = lambda system=system, size=size: _predict(
+            system, [[(q.text, d) for d in q.documents] for q in asked], size
+        )
     for engine in ("torch", "openvino", "optimized"):
-        if engine == "optimized" and not (model / FOLDER / ABOUT).is_file():
+        if (few and engine == "torch") or (engine == "optimized" and not (model / FOLDER / ABOUT).is_file()):
             continue
         loaded = PointwiseReranker.load(model, device="cpu", max_tokens=longest, engine=engine)
-        systems[f"zelo, {engine}"] = lambda loaded=loaded: loaded.score_many([(q, [d]) for q, d in chosen])
-    seconds, _ = turns(systems, rounds)
-    theirs = {name: taken for name, taken in seconds.items() if name.startswith("sentence")}
-    lengths = np.array([len(s) for s in sequences])
+        systems[f"zelo, {engine}; one call"] = lambda loaded=loaded: np.concatenate(
+            loaded.score_many([(q.text, q.documents) for q in asked])
+        )
+        systems[f"zelo, {engine}; per query"] = lambda loaded=loaded: np.concatenate([loaded.score(q.text, q.documents) for q in asked])
+    seconds, found = turns(systems, rounds)
+    exact = found["sentence-transformers, default; one call"]
     spread = np.quantile(lengths, [0.1, 0.5, 0.9]).astype(int).tolist()
-    about = {"pairs": len(chosen), "mean_tokens": round(float(lengths.mean())), "tokens_10_50_90": spread}
-    return [
-        {
+    about = {"pairs": len(chosen), "queries": len(asked), "mean_tokens": round(float(lengths.mean())), "tokens_10_50_90": spread}
+    rows: list[dict[str, object]] = []
+    for name, taken in seconds.items():
+        way = name.partition("; ")[2]
+        best = min(t for n, t in seconds.items() if n.startswith("sentence") and n.endswith(way))
+        rows.append({
             "name": name,
             "pairs_per_s": round(len(chosen) / taken, 1),
-            "ratio_to_default": round(seconds["sentence-transformers, default"] / taken, 2),
-            "ratio_to_their_best": round(min(theirs.values()) / taken, 2),
+            "ratio_to_default": round(seconds[f"sentence-transformers, default; {way}"] / taken, 2),
+            "ratio_to_their_best": round(best / taken, 2),
+            "correlation": round(float(np.corrcoef(found[name], exact)[0, 1]), 4),
             **about,
-        }
-        for name, taken in seconds.items()
-    ]
+        })  # fmt: skip
+    return rows
+
+
+def _predict(system: Any, calls: Sequence[Sequence[tuple[str, str]]], batch_size: int) -> FloatArray:
+    return np.concatenate([system.predict(list(pairs), batch_size=batch_size, show_progress_bar=False) for pairs in calls])
 
 
 def quality(model: Path, collections: Path, queries: int, depth: int, longest: int) -> list[dict[str, object]]:
@@ -201,11 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("what", choices=["encoder", "quality", "decoder"])
     parser.add_argument("model", type=Path, nargs="?", help="a model folder that zelo trained; not for decoder")
     parser.add_argument("--collections", type=Path, required=True)
-    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--pairs", type=int, default=400, help="of whole queries, half of each collection, for encoder")
+    parser.add_argument("--few", action="store_true", help="sentence-transformers at its defaults and the compiled engines only")
     parser.add_argument("--rounds", type=int, default=2, help="0 = one turn, nothing warmed up")
     parser.add_argument("--longest", type=int, default=512, help="tokens; for quality the model's own limit is a better choice")
     parser.add_argument("--queries", type=int, default=100, help="of each collection, for quality")
-    parser.add_argument("--depth", type=int, default=50, help="candidates per query, for quality")
+    parser.add_argument("--depth", type=int, default=50, help="candidates per query, for encoder and quality")
     parser.add_argument("--documents", type=int, default=100, help="for decoder")
     parser.add_argument("--instruction", type=int, default=0, help="words before the query, for decoder")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
@@ -216,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.model is None:
         parser.error("name a model folder")
     elif given.what == "encoder":
-        rows = encoder(given.model, given.collections, given.pairs, given.rounds, given.longest)
+        rows = encoder(given.model, given.collections, given.pairs, given.rounds, given.longest, given.depth, given.few)
     else:
         rows = quality(given.model, given.collections, given.queries, given.depth, given.longest)
     print(json.dumps({"processor": describe()}) if given.json else describe())

@@ -18,6 +18,7 @@ from tiny_models import WORDS, tiny_language_model, write_tiny_bert
 from zelo import optimizing
 from zelo.encoders import processor
 from zelo.errors import InputError
+from zelo.progress import Silent
 from zelo.rerankers import int8, load_reranker
 from zelo.rerankers.compiled import NETWORK, STEP, Compiled, Facts, batches_by_width, convert, inputs_of, load_compiled
 from zelo.rerankers.encoder_classifier import EncoderClassifier
@@ -173,7 +174,7 @@ class TestOptimize:
     @pytest.fixture
     def ready(self, model: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         """A model of a workspace whose texts are other words: that it ranks at random is no matter."""
-        monkeypatch.setattr(optimizing, "_speeds", lambda engines, asked: [2.0**place for place in range(len(engines) - 1)] + [0.5])
+        monkeypatch.setattr(optimizing, "_speeds", lambda engines, *_: [2.0**place for place in range(len(engines) - 1)] + [0.5])
         monkeypatch.setattr(optimizing, "multiplies_bytes", lambda: True)
         return shutil.copytree(model, tmp_path / "model"), workspace
 
@@ -222,6 +223,39 @@ class TestOptimize:
         assert optimizing._best([exact, halves, small, torch], 0.005) is halves
         assert optimizing._best([exact, halves, small, torch], 0.05) is small
         assert optimizing._best([exact, halves, small, torch], 0.0) is None
+
+    def test_what_is_no_model_is_said(self, tmp_path: Path) -> None:
+        for path, what in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no model")):
+            found = zelo("optimize", path)
+            assert (found.code, found.out) == (2, "")
+            assert what in found.err
+            assert "models/pointwise" in found.err
+
+    def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
+        self, ready: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, workspace = ready
+
+        def refuse(**_: object) -> None:
+            raise OSError(30, "Read-only file system")
+
+        monkeypatch.setattr(optimizing.tempfile, "TemporaryDirectory", refuse)
+        found = zelo("optimize", folder, "--workspace", workspace)
+        assert found.code == 2
+        assert "cannot be written beside the model (Read-only file system)" in found.err
+
+    def test_an_interrupted_measurement_leaves_the_model_as_it_was(self, ready: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        folder, workspace = ready
+        before = sorted(p.name for p in folder.rglob("*"))
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(optimizing, "_measured", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            optimizing.optimize(folder, Workspace.open(workspace), Silent())
+        assert sorted(p.name for p in folder.rglob("*")) == before
+        assert not list(folder.parent.glob(".*optimizing*"))
 
     def test_other_models_are_refused(self, workspace: Path, model: Path) -> None:
         found = zelo("optimize", workspace)  # its student is a blend

@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,13 +99,17 @@ def find_model(path: Path, workspace: Path | None = None) -> tuple[Path, Workspa
 
     Raises:
         WorkspaceError: the workspace has no model, or is none.
-        InputError: the folder lies in no workspace and none is named.
+        InputError: there is no model, or it lies in no workspace and none is named.
     """
+    if not path.is_dir():
+        raise InputError("no such folder", where=str(path), remedy="name a workspace or a model folder, such as WORKSPACE/models/pointwise")
     if (path / "recipe.toml").is_file():
         opened = Workspace.open(path)
         if not opened.path("model").is_dir():
             raise WorkspaceError("has no trained model yet", where=str(path), remedy=f"`zelo run {path}` makes it")
         return opened.path("model"), opened
+    if not (path / "config.json").is_file() and not (path / "zelo.json").is_file():
+        raise InputError("holds no model", where=str(path), remedy="name a workspace or a model folder, such as WORKSPACE/models/pointwise")
     around = workspace or next((p for p in path.resolve().parents if (p / "recipe.toml").is_file()), None)
     if around is None:
         raise InputError("lies in no workspace", where=str(path), remedy="name one whose texts it is measured on: --workspace WORKSPACE")
@@ -124,17 +129,12 @@ def optimize(folder: Path, workspace: Workspace, progress: Progress, *, most_los
         pairs: that the ranges of bytes are read off.
 
     Raises:
-        InputError: another kind of model, or no targets to measure on.
+        InputError: another kind of model, no targets to measure on, or a folder that cannot be written.
         MissingExtraError: openvino, torch or transformers is not installed.
     """
     model = _load(folder)
     measured, others, learned = _questions(model, workspace, queries)
-    partial = f".{folder.name}.optimizing-"
-    for left in folder.parent.glob(f"{partial}*"):  # of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=partial, ignore_cleanup_errors=True) as temporary:
-        made = Path(temporary) / DERIVED
-        made.mkdir()
+    with _partial(folder) as made:
         if isinstance(model.scorer, EncoderClassifier):
             convert(model.scorer, made)
             forms = _forms(model.scorer, made, _drawn(others or measured, pairs))
@@ -149,6 +149,27 @@ def optimize(folder: Path, workspace: Workspace, progress: Progress, *, most_los
                 shutil.rmtree(folder / DERIVED)
             os.replace(made, folder / DERIVED)
     return Optimized(tuple(trials), len(measured), learned, kept.name if kept else None)
+
+
+@contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside a model's, and remove it afterwards: what is half written is never in use.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    prefix = f".{folder.name}.optimizing-"
+    for left in folder.parent.glob(f"{prefix}*"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        temporary = tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        what = f"the optimized form cannot be written beside the model ({error.strerror})"
+        raise InputError(what, where=str(folder.parent), remedy="copy the model to where you may write") from error
+    with temporary as name:
+        made = Path(name) / DERIVED
+        made.mkdir()
+        yield made
 
 
 def _load(folder: Path) -> PointwiseReranker:
@@ -222,7 +243,7 @@ def _forms_of_language_model(folder: Path, model: PointwiseReranker) -> list[_Fo
 
 
 def _measured(forms: Sequence[_Form], questions: Sequence[Question], scale: float, progress: Progress) -> list[Trial]:
-    speeds = _speeds([form.engine for form in forms], [s for q in questions for s in q.sequences])
+    speeds = _speeds([form.engine for form in forms], [s for q in questions for s in q.sequences], progress.task("timing the forms"))
     trials: list[Trial] = []
     exact: list[FloatArray] = []
     for form, speed in zip(forms, speeds, strict=True):
@@ -244,7 +265,7 @@ def _measured(forms: Sequence[_Form], questions: Sequence[Question], scale: floa
     return trials
 
 
-def _speeds(engines: Sequence[Engine], sequences: Sequence[Ids]) -> list[float]:
+def _speeds(engines: Sequence[Engine], sequences: Sequence[Ids], advance: Callable[[int, int], None]) -> list[float]:
     """Pairs per second of each: the best of three turns, the first turn's compilation left out."""
     rng = np.random.default_rng(0)
     sample = [sequences[i] for i in rng.permutation(len(sequences))[:_TIMED].tolist()]
@@ -255,6 +276,7 @@ def _speeds(engines: Sequence[Engine], sequences: Sequence[Ids]) -> list[float]:
             engine.score_groups([sample])
             if turn:
                 best[place] = min(best[place], time.perf_counter() - start)
+            advance(turn * len(engines) + place + 1, (_ROUNDS + 1) * len(engines))
     return [float(len(sample) / seconds) for seconds in best]
 
 

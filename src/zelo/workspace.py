@@ -245,7 +245,8 @@ def writable(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _REFUSED or "requested and" in str(error):  # the latter is NumPy's whole message about a full disk
             what = f"cannot be written to ({error.strerror or 'no space left'})"
-            raise WorkspaceError(what, where=str(error.filename or root), remedy="free some space and run again") from error
+            remedy = "choose a folder on another disk" if error.errno == errno.EROFS else "free some space and run again"
+            raise WorkspaceError(what, where=str(error.filename or root), remedy=remedy) from error
         raise
 
 

@@ -14,6 +14,7 @@ from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
 from zelo.rerankers.scorer import IntArray, Scorer, Tokens, check_loaded, pad_right, pick_device
+from zelo.rerankers.unpadded import Row, unpadded
 
 
 class EncoderClassifier(Scorer):
@@ -95,6 +96,20 @@ class EncoderClassifier(Scorer):
             None if part is None else torch.from_numpy(part).to(self.device) for part in (ids, mask if not mask.all() else None, types)
         ]
         return tuple(place)
+
+    def row_logits(self, sequences: Sequence[Tokens]) -> Any:
+        """Return logits [n] of one pass without padding. For heads that read the first token only; `unpadded.fits` finds out."""
+        torch = import_extra("torch", "torch")
+        row, base = Row.of(sequences), self.model.base_model
+        # RoBERTa and its kin count positions from behind the padding token's.
+        first = self.model.config.pad_token_id + 1 if hasattr(base.embeddings, "create_position_ids_from_input_ids") else 0
+        kinds = {} if self.separator is None else {"token_type_ids": row.types(self.separator)}
+        given = {"input_ids": row.ids, "position_ids": row.positions + first, **kinds}
+        with unpadded(self.model, row, causal=False):
+            hidden = base(**{name: torch.from_numpy(part)[None].to(self.device) for name, part in given.items()}).last_hidden_state
+        firsts = hidden[0, torch.from_numpy(row.starts[:-1]).to(self.device)][:, None]
+        pooler = getattr(base, "pooler", None)
+        return self.model.classifier(firsts if pooler is None else pooler(firsts))[:, 0].float()
 
     def checkpoint_gradients(self) -> None:
         """Keep only what enters each layer."""

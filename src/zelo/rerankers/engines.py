@@ -15,6 +15,7 @@ from zelo.rerankers.compiled import NETWORK, Compiled, compiled_classifier, load
 from zelo.rerankers.encoder_classifier import EncoderClassifier
 from zelo.rerankers.language_model import Precision
 from zelo.rerankers.scorer import Engine, pick_device
+from zelo.rerankers.unpadded import try_unpadded
 
 EngineName = Literal["auto", "torch", "openvino", "optimized"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -40,7 +41,7 @@ def classifier_engine(folder: Path, engine: EngineName = "auto", device: str = "
     if engine not in ENGINES:
         raise InputError(f"no engine {engine!r}", remedy=f"use one of: {', '.join(ENGINES)}")
     if engine == "torch" or (engine == "auto" and not pick_device(device).startswith("cpu")):
-        return EncoderClassifier.load(folder, device=device)
+        return _torch(folder, device)
     if engine == "optimized":
         return _optimized(folder)
     if engine == "auto" and (folder / FOLDER / ABOUT).is_file():
@@ -54,7 +55,7 @@ def classifier_engine(folder: Path, engine: EngineName = "auto", device: str = "
         if engine == "openvino":
             raise
         log.warning("scoring with torch instead of OpenVINO: %s", error)
-    return EncoderClassifier.load(folder, device=device)
+    return _torch(folder, device)
 
 
 def language_model_precision(folder: Path, engine: EngineName, device: str = "auto") -> Precision:
@@ -100,6 +101,12 @@ def optimized_by(folder: Path) -> Mapping[str, Any]:
         what = f"the optimized model was measured on a processor with {', '.join(lacking)}, which this one lacks"
         raise InputError(what, where=str(folder), remedy=f"`zelo optimize {folder}` on this machine")
     return about
+
+
+def _torch(folder: Path, device: str) -> EncoderClassifier:
+    classifier = EncoderClassifier.load(folder, device=device)
+    try_unpadded(classifier)
+    return classifier
 
 
 def _optimized(folder: Path) -> Compiled:

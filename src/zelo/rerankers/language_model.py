@@ -29,6 +29,7 @@ from zelo.rerankers.scorer import (
     pad_right,
     pick_device,
 )
+from zelo.rerankers.unpadded import LEAST_TOKENS, Row, batches_by_total, unpadded
 
 __all__ = ["LanguageModel", "Scorer"]
 
@@ -107,6 +108,14 @@ class LanguageModel(Scorer):
             raise InputError("an empty sequence has no logit")
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths - 1).to(self.device)
 
+    def row_logits(self, sequences: Sequence[Tokens], cache: Any = None, prefix: int = 0) -> Any:
+        """Return logits [n] of one pass without padding, after the `prefix` tokens of a cache that all share."""
+        torch = import_extra("torch", "torch")
+        row = Row.of(sequences)
+        ids, positions, last = (torch.from_numpy(part).to(self.device) for part in (row.ids, row.positions + prefix, row.starts[1:] - 1))
+        with unpadded(self.model, row, causal=True, prefix=prefix):
+            return self.module(ids[None], last, cache, positions[None])
+
     def checkpoint_gradients(self) -> None:
         """Keep only what enters each layer."""
         self.model.activation_checkpointing_enable({"use_reentrant": False})
@@ -184,11 +193,14 @@ class LanguageModel(Scorer):
             ids = torch.as_tensor(np.asarray(prefix, np.int64)[None], device=self.device)
             self.module.begin(ids, start)
             lengths = np.array([len(ending) for ending in endings], np.int64)
-            for rows in batches_by_length(lengths, budget or self.default_budget()):
+            one_row = self.unpadded and int(lengths.sum()) >= LEAST_TOKENS
+            for rows in (batches_by_total if one_row else batches_by_length)(lengths, budget or self.default_budget()):
                 cache = copy.deepcopy(start)  # a pass adds to it
-                if len(rows) > 1:
+                if len(rows) > 1 and not one_row:
                     cache.batch_repeat_interleave(len(rows))
-                found[rows] = self.module(*self.collate([endings[i] for i in rows.tolist()]), cache).double().cpu().numpy()
+                own = [endings[i] for i in rows.tolist()]
+                logits = self.row_logits(own, cache, len(prefix)) if one_row else self.module(*self.collate(own), cache)
+                found[rows] = logits.double().cpu().numpy()
         return found
 
     def _check_head(self) -> None:
@@ -206,7 +218,10 @@ class LanguageModel(Scorer):
 
 
 def _last_logit(model: Any, tokens: Sequence[int]) -> Any:
-    """A module (ids [n, t], last [n], cache) -> logits [n]; one module, so that DDP and FSDP can wrap it."""
+    """A module (ids [n, t], last [n], cache, positions) -> logits [n]; one module, so that DDP and FSDP can wrap it.
+
+    With positions [1, t] the ids [1, t] are n sequences in one row, and `last` says where each ends.
+    """
     torch = import_extra("torch", "torch")
 
     class LastLogit(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -218,9 +233,9 @@ def _last_logit(model: Any, tokens: Sequence[int]) -> Any:
             """Fill a cache with what the tokens [1, t] leave in it."""
             self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
 
-        def forward(self, ids: Any, last: Any, cache: Any = None) -> Any:
-            found = self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
-            hidden = found.last_hidden_state[torch.arange(len(ids), device=ids.device), last]
+        def forward(self, ids: Any, last: Any, cache: Any = None, positions: Any = None) -> Any:
+            found = self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=cache is not None, position_ids=positions)
+            hidden = found.last_hidden_state[torch.arange(len(ids), device=ids.device) if positions is None else 0, last]
             head = self.model.get_output_embeddings()
             rows = head.weight[list(tokens)].float()
             bias = torch.zeros(len(tokens), device=ids.device) if head.bias is None else head.bias[list(tokens)].float()

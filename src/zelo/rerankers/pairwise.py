@@ -16,6 +16,7 @@ from zelo.rerankers.language_model import LanguageModel
 from zelo.rerankers.pairwise_template import Family, Ids, PairwiseTemplate, encoder_template, language_model_template
 from zelo.rerankers.scorer import Scorer, common_prefix
 from zelo.rerankers.templates import load_tokenizer
+from zelo.rerankers.unpadded import try_unpadded
 
 FloatArray = NDArray[np.float64]
 Triple = tuple[str, str, str]
@@ -104,6 +105,7 @@ def load_scorer(folder: Path, device: str = "auto") -> tuple[Scorer, PairwiseTem
     template = PairwiseTemplate.from_dict(data)
     if template.family == "language_model":
         scorer: Scorer = LanguageModel.load(folder, template.labels, device=device)
+        try_unpadded(scorer)
     elif template.family == "late_interaction":
         from zelo.rerankers.late_interaction import LateInteraction
 
@@ -112,6 +114,7 @@ def load_scorer(folder: Path, device: str = "auto") -> tuple[Scorer, PairwiseTem
         from zelo.rerankers.encoder_classifier import EncoderClassifier
 
         scorer = EncoderClassifier.load(folder, device=device)
+        try_unpadded(scorer)
     return scorer, template, load_tokenizer(folder), antisymmetric
 
 

@@ -23,6 +23,7 @@ from zelo.errors import InputError
 from zelo.rerankers.language_model import LanguageModel, Precision
 from zelo.rerankers.scorer import Engine
 from zelo.rerankers.templates import ChatTemplate, PairTemplate, Template, answer_token, load_tokenizer
+from zelo.rerankers.unpadded import try_unpadded
 
 if TYPE_CHECKING:
     from zelo.rerankers.engines import EngineName
@@ -139,7 +140,9 @@ class PointwiseReranker:
 
                 precision = language_model_precision(folder, engine, device)
             model = LanguageModel.load(base, form.tokens, precision, device)
-            scorer = model if base == folder else with_adapters(model, folder)
+            model = model if base == folder else with_adapters(model, folder)
+            try_unpadded(model)
+            scorer = model
         return cls(scorer, form.make_template(tokenizer), form, budget)
 
     def score(self, query: str, documents: Sequence[str]) -> FloatArray:
@@ -148,7 +151,7 @@ class PointwiseReranker:
 
     def score_many(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[FloatArray]:
         """Return what `score` returns for each (query, documents), in passes that several requests share."""
-        groups = [self.template.sequences(query, documents) for query, documents in requests]
+        groups = self.template.groups(requests)
         return [np.asarray(expit(part / self.format.scale), np.float64) for part in self.scorer.score_groups(groups, self._budget)]
 
     @property

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zelo.encoders.extras import import_extra
 from zelo.errors import InputError
+from zelo.rerankers.unpadded import LEAST_TOKENS, batches_by_total
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -47,6 +48,7 @@ class Scorer(ABC):
         module: a torch module: called with what `collate` returns, it gives logits [n] in float32.
         identity: digest of the weights that it was loaded from; "" is unknown.
         antisymmetric: exchanging the two documents of a pair turns the sign of the logit, whatever the weights.
+        unpadded: `score` lays sequences one after another instead of padding them (`unpadded.try_unpadded` sets it, on a GPU).
         layers_once: a forward pass of `module` runs each of the model's layers once, whatever the sequences.
         entries: methods of `module` that scoring calls beside the module itself, and that its forward pass does not.
     """
@@ -54,6 +56,7 @@ class Scorer(ABC):
     module: Any
     identity: str = ""
     antisymmetric: bool = False
+    unpadded: bool = False
     layers_once: bool = True
     entries: tuple[str, ...] = ()
 
@@ -78,6 +81,10 @@ class Scorer(ABC):
         """Return logits [n] of one padded forward pass, with gradients where they are enabled. Padding changes nothing."""
         return self.module(*self.collate(sequences))
 
+    def row_logits(self, sequences: Sequence[Tokens]) -> Any:
+        """Return logits [n] of one pass over all sequences in one row, without padding."""
+        raise NotImplementedError(f"{type(self).__name__} pads its sequences")
+
     def score(
         self,
         sequences: Sequence[Tokens],
@@ -90,7 +97,7 @@ class Scorer(ABC):
 
         Args:
             sequences: the tokens of each.
-            budget: most padded tokens of a forward pass; 0 = what suits the device.
+            budget: most tokens of a forward pass, padding counted; 0 = what suits the device.
             advance: called with (sequences done, sequences).
             halves: compute products in bfloat16: faster where the device has it, logits to about two digits.
         """
@@ -98,9 +105,11 @@ class Scorer(ABC):
         lengths = np.array([len(s) for s in sequences], np.int64)
         found = np.zeros(len(sequences))
         done = 0
+        one_row = self.unpadded and int(lengths.sum()) >= LEAST_TOKENS
+        batches, compute = (batches_by_total, self.row_logits) if one_row else (batches_by_length, self.logits)
         with torch.inference_mode(), evaluating(self.module), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=halves):
-            for rows in batches_by_length(lengths, budget or self.default_budget()):
-                found[rows] = self.logits([sequences[i] for i in rows.tolist()]).double().cpu().numpy()
+            for rows in batches(lengths, budget or self.default_budget()):
+                found[rows] = compute([sequences[i] for i in rows.tolist()]).double().cpu().numpy()
                 done += len(rows)
                 advance(done, len(sequences))
         return found

@@ -45,6 +45,10 @@ class Template(Protocol):
         """Return the token ids of (query, document) for every document, special tokens included, cut to max_tokens."""
         ...
 
+    def groups(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[list[Ids]]:
+        """Return what `sequences` returns for each (query, documents)."""
+        ...
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -119,6 +123,10 @@ class ChatTemplate:
         found = [np.array(ids, np.int32) for ids in self._encode([self.text(query, d) for d in documents])["input_ids"]]
         return [ids if len(ids) <= self.max_tokens else self._cut(query, d) for ids, d in zip(found, documents, strict=True)]
 
+    def groups(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[list[Ids]]:
+        """Return what `sequences` returns for each (query, documents)."""
+        return [self.sequences(query, documents) for query, documents in requests]
+
     def cuts_query(self, query: str, document: str) -> bool:
         """Say whether the query loses its end too; sentence-transformers would leave no document at all there, or little."""
         if len(self._encode([self.text(query, document)])["input_ids"][0]) <= self.max_tokens:
@@ -161,18 +169,24 @@ class PairTemplate:
 
     def sequences(self, query: str, documents: Sequence[str]) -> list[Ids]:
         """Return the sequences [documents]."""
-        if not documents:
-            return []
+        return self.groups([(query, documents)])[0]
+
+    def groups(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[list[Ids]]:
+        """Return what `sequences` returns for each (query, documents), from one call: the tokenizer takes all cores for it."""
         most = self.max_tokens * LONGEST_TOKEN
+        pairs = [(query[:most], document[:most]) for query, documents in requests for document in documents]
+        if not pairs:
+            return [[] for _ in requests]
         found = self.tokenizer(
-            [query[:most]] * len(documents),
-            [document[:most] for document in documents],
+            [query for query, _ in pairs],
+            [document for _, document in pairs],
             truncation="longest_first",
             max_length=self.max_tokens,
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        return [np.array(ids, np.int32) for ids in found["input_ids"]]
+        rows = iter(found["input_ids"])
+        return [[np.array(next(rows), np.int32) for _ in documents] for _, documents in requests]
 
 
 @dataclass(frozen=True)
