@@ -127,14 +127,14 @@ class Bm25Retriever:
 
 
 def _weights(counted: Any, k1: float, b: float, method: str) -> Any:
-    """Return the weights, scipy CSR float32 [terms, documents]; None for a corpus without terms. Computed in float64, some rows at a time."""
+    """Return the weights, scipy CSR float32 [terms, documents]; None for a corpus without terms. Computed in float64, in parts."""
     documents, terms = counted.shape
     if not terms:
         return None
     lengths = np.array(counted.sum(axis=1, dtype=np.float64)).ravel()
     frequency = np.bincount(counted.indices, minlength=terms)
     idf = np.array([_idf(int(df), documents, method) for df in frequency], np.float32)
-    length = k1 * ((1 - b) + b * lengths / lengths.mean()) if method != "atire" else k1 * (1 - b + b * lengths / lengths.mean())
+    length = k1 * ((1 - b) + b * lengths / lengths.mean())
     index = counted.T.tocsr()  # terms x documents, a counting sort: linear, whatever the size
     for start in range(0, len(index.data), _ROWS):
         rows = slice(start, start + _ROWS)
