@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import SMALL, zelo
+from zelo.collections.beir import read_queries
+from zelo.collections.trec import read_run
 from zelo.errors import InputError, MissingExtraError, RecipeError
+from zelo.pipeline import Context
+from zelo.progress import Silent
 from zelo.recipe import from_dict
 from zelo.retrievers import Retriever, lance_table
 from zelo.retrievers.bm25 import Bm25Retriever
 from zelo.retrievers.dense import DenseRetriever
 from zelo.retrievers.lance_table import Change, Place, bring_up_to_date, open_table
 from zelo.runner import check, run
+from zelo.stages.legs import in_table
 from zelo.types import Document, Query, ScoredDoc
 from zelo.workspace import Workspace
 
@@ -153,8 +161,24 @@ def test_the_stage_with_the_table(tmp_path: Path) -> None:
     assert entry is not None
     assert "documents added, 0 rows deleted, 0 were there" in " ".join(entry.notes)
     before = theirs.path("candidates").joinpath("fused.trec").read_bytes()
-    run(theirs, stop="retrieve", force=("retrieve",))
+    run(theirs, stop="retrieve", force=("retrieve",), executor=Travelling())
     assert theirs.path("candidates").joinpath("fused.trec").read_bytes() == before
+    legs = in_table(Context(theirs, recipe, tmp_path / "out", Silent()), lambda texts: np.zeros((len(texts), 384), np.float32))
+    query = next(read_queries(theirs.path("queries")))
+    hits = legs["bm25"].search([query], 5)[query.query_id]
+    assert hits == read_run(theirs.path("candidates") / "bm25.trec")[query.query_id][:5]
+    assert len(legs["dense"].search([query], 5)[query.query_id]) == 5
+
+
+class Travelling:
+    """As workers would: works and shards go through bytes."""
+
+    elsewhere = True
+
+    def map(self, work: Any, shards: Iterable[Any]) -> Iterator[Any]:
+        do = pickle.loads(pickle.dumps(work)).open()
+        for shard in shards:
+            yield do(pickle.loads(pickle.dumps(shard)))
 
 
 def test_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
