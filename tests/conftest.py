@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+# Workers of the suite share the cores: threads that wait for each other by spinning cost twice the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # no test sends anything to anybody
 
 REPO = Path(__file__).resolve().parents[1]
@@ -73,13 +75,19 @@ def zelo(*arguments: str | Path, stdin: bytes = b"") -> Ran:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace after the whole line on the synthetic collection; do not change it, take `workspace`."""
+    from filelock import FileLock
+
     from zelo import runner
     from zelo.recipe import from_dict
     from zelo.workspace import Workspace
 
-    root = tmp_path_factory.mktemp("finished") / "ws"
-    runner.run(Workspace.create(root, from_dict(SMALL)))
-    return root
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-by-one"  # of the workers, for all
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            runner.run(Workspace.create(made.with_name("finishing"), from_dict(SMALL)))
+            made.with_name("finishing").rename(made)
+    return shutil.copytree(made, tmp_path_factory.mktemp("finished") / "ws")
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_it_learns_and_comes_back(base: Path, tmp_path: Path) -> None:
     shared = [[len(set(q.split()) & set(d.split())) for d in DOCUMENTS] for q in QUERIES]
     gap = np.array([shared[i][j] - shared[i][k] for i, j, k in zip(query, a, b, strict=True)])
     lessons = Lessons(QUERIES, DOCUMENTS, query, a, b, 1 / (1 + np.exp(-2.0 * gap)))
-    settings = Pairwise(family="late_interaction", epochs=3, learning_rate=1e-3, max_tokens=128, held_out=0.25, precision="float32")
+    settings = Pairwise(family="late_interaction", epochs=2, learning_rate=2e-3, max_tokens=128, held_out=0.25, precision="float32")
     report, found = train_pairwise(lessons, str(base), settings, 0, tmp_path / "model", tmp_path / "work", lambda done, total: None)
     assert report.steps > 0
     assert found["accuracy"] > 0.8
