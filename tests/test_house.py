@@ -88,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 HEAVY = {"torch", "openvino", "transformers", "sentence_transformers", "tokenizers", "bm25s", "Stemmer", "py3langid", "matplotlib"}
 HEAVY |= {"semantic_text_splitter", "pypdfium2", "selectolax", "charset_normalizer", "huggingface_hub"}
-HEAVY |= {"ray", "pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
+HEAVY |= {"ray", "lancedb", "pyarrow", "rich", "jinja2", "numba", "aiohttp", "pandas", "polars"}
 IN_CORE = {"numpy", "scipy", "numba"}
 MAX_LINES, MAX_FUNCTION = 300, 50
 

@@ -16,14 +16,15 @@ import pytest
 from conftest import zelo
 from tiny_models import write_tiny_bert
 from zelo import runner
-from zelo.artifacts import write_table
+from zelo.artifacts import read_table, write_table
+from zelo.collections.beir import read_queries
 from zelo.errors import ClusterError, InputError
 from zelo.fitting import fit_parquet
-from zelo.judges import Comparison
-from zelo.judges.pairwise_model import PairwiseModel
-from zelo.judges.sending import Sendable, judge_work
+from zelo.pipeline import Context
+from zelo.progress import Silent
 from zelo.recipe import Pairwise
 from zelo.shards import Here
+from zelo.stages import judge_pairwise
 from zelo.training.pairwise import Lessons, train_pairwise
 from zelo.workspace import Workspace
 
@@ -79,6 +80,25 @@ def test_results_in_order_and_few_shards_ahead(workers: RayWorkers, tmp_path: Pa
     assert list(found) == [n * n for n in range(1, 60)]
 
 
+def test_workers_stay_and_open_each_work_once(workers: RayWorkers) -> None:
+    first, second = (set(workers.map(Opened(name), range(12))) for name in ("one", "two"))
+    assert {name for name, _, _ in first} == {"one"}
+    assert {pid for _, pid, _ in first} == {pid for _, pid, _ in second}
+    assert {opened for _, _, opened in first | second} == {1}
+
+
+@dataclass
+class Opened:
+    """Says which work this is, in which process, and how often it was opened there."""
+
+    name: str
+    opened: int = 0
+
+    def open(self) -> Callable[[int], tuple[str, int, int]]:
+        self.opened += 1
+        return lambda shard: (self.name, os.getpid(), self.opened)
+
+
 def test_a_worker_killed_in_the_middle_loses_nothing(workers: RayWorkers, tmp_path: Path) -> None:
     died = tmp_path / "died"
     assert list(workers.map(Squares(7, died), range(20))) == [n * n for n in range(20)]
@@ -106,15 +126,10 @@ class Fatal:
         self.work, self.died = work, died
 
     def open(self) -> Callable[[Any], Any]:
-        do = self.work.open()
-
-        def fatal(shard: Any) -> Any:
-            if not self.died.exists():
-                self.died.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return do(shard)
-
-        return fatal
+        if not self.died.exists():
+            self.died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.work.open()  # type: ignore[no-any-return]
 
 
 class Clumsy:
@@ -161,25 +176,32 @@ def test_a_fit_of_many_parts(workers: RayWorkers, tmp_path: Path) -> None:
     assert (tmp_path / "here").read_bytes() == (tmp_path / "ray").read_bytes()
 
 
-def test_a_pairwise_model_answers_there_as_here(workers: RayWorkers, tmp_path: Path) -> None:
-    words = ["last", "letter", "sun", "hill", "rain", *"abcdef"]
+def test_a_trained_model_judges_there_as_here(workers: RayWorkers, workspace: Path, tmp_path: Path) -> None:
+    """The stage judge-pairwise with a tiny model."""
+    words = sorted({word for q in read_queries(workspace / "queries.jsonl") for word in q.text.split()})
     write_tiny_bert(tmp_path / "base", words)
     a, b = np.arange(6), np.arange(6, 12)
-    lessons = Lessons(["last letter"] * 6, [f"sun {words[5 + i % 6]}" for i in range(12)], np.arange(6), a, b, np.full(6, 0.8))
+    lessons = Lessons([" ".join(words[:2])] * 6, [f"{words[2]} {words[i % 6]}" for i in range(12)], np.arange(6), a, b, np.full(6, 0.8))
     settings = Pairwise(epochs=1, batch_size=4, max_tokens=40, precision="float32")
-    train_pairwise(lessons, str(tmp_path / "base"), settings, 0, tmp_path / "model", tmp_path / "work", lambda *_: None, 1)
-    judge = PairwiseModel(tmp_path / "model", device="cpu")
-    assert isinstance(judge, Sendable)
-    shards = [[Comparison("last letter", f"sun {x}", f"rain {y}") for x in "abc" for y in "def"], [Comparison("letter", "a", "b")]]
-    here = list(Here().map(judge_work(judge, sent=False), shards))
-    there = list(workers.map(judge_work(judge, sent=True), shards))
-    assert there == here
-    assert len({answer.preference for answer in here[0].answers}) > 1
+    train_pairwise(lessons, str(tmp_path / "base"), settings, 0, workspace / "models" / "pairwise", tmp_path / "work", lambda *_: None, 1)
+    written = dict[str, bytes]()
+    for name, executor in (("here", Here()), ("there", workers)):
+        (workspace / "judgments.sqlite").unlink(missing_ok=True)
+        opened = Workspace.open(workspace)
+        recipe = opened.recipe.with_settings({"line": "distilled", "pairwise.precision": "float32"})
+        context = Context(opened, recipe, tmp_path / name, Silent(), executor)
+        outcome = judge_pairwise.run(context)
+        written[name] = context.write("preferences").read_bytes()
+        assert "tokens computed" in outcome.notes[0]
+    assert written["here"] == written["there"]
+    assert len(set(read_table(context.write("preferences"), "preferences", ("prob_a",))["prob_a"].tolist())) > 10
 
 
 def test_the_command(workers: RayWorkers, workspace: Path) -> None:
     before = (workspace / "scores.parquet").read_bytes()
+    workers.release()  # theirs are the processors that the command asks for
     ran = zelo("run", workspace, "--from", "fit", "--to", "fit", "--force", "fit", "--on", "ray", "--workers", "1")
     assert (ran.code, (workspace / "scores.parquet").read_bytes() == before) == (0, True)
-    refused = zelo("run", workspace, "--on", "ray", "--workers", "1", "--worker-gpus", "1000")
-    assert (refused.code, "the cluster has" in refused.err) == (2, True)
+    for asked in (("--workers", "1", "--worker-gpus", "1000"), ("--workers", "1000")):
+        refused = zelo("run", workspace, "--on", "ray", *asked)
+        assert (refused.code, "the cluster has" in refused.err) == (2, True)

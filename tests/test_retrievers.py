@@ -100,6 +100,20 @@ def test_bm25_formula() -> None:
         assert found == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize("method", ["lucene", "atire", "robertson"])
+def test_bm25_weights_are_those_of_bm25s_bit_for_bit(method: Any) -> None:
+    import bm25s
+
+    rng = np.random.default_rng(0)
+    documents = [Document(f"d{i:03}", " ".join(f"w{w}" for w in rng.zipf(1.3, rng.integers(0, 60)) if w < 300)) for i in range(200)]
+    ours = Bm25Retriever(documents, language="en", method=method)
+    ids = [[ours._vocabulary[term] for term in ours._analyze(d.full_text)] for d in documents]
+    theirs = bm25s.BM25(k1=1.5, b=0.75, method=method, backend="numpy")
+    theirs.index((ids, dict(ours._vocabulary)), create_empty_token=False, show_progress=False)
+    for name in ("data", "indices", "indptr"):
+        assert np.array_equal(getattr(ours._weights, name), theirs.scores[name]), name
+
+
 def test_bm25_returns_only_what_matches_and_breaks_ties_by_id() -> None:
     rankings = MAKERS["bm25"](Path()).search(QUERIES, 1000)
     assert [scored.doc_id for scored in rankings["q2"]] == ["d3", "d5", "d9"]

@@ -18,17 +18,16 @@ from typing import Any, Literal
 
 from zelo.errors import RecipeError
 from zelo.parameters import build, parameter, parse_value, require_known, toml_section, toml_value
+from zelo.sections import LEGS as LEGS
 from zelo.sections import Benchmark as Benchmark
 from zelo.sections import Customer as Customer
 from zelo.sections import Ingest as Ingest
 from zelo.sections import Planning as Planning
 from zelo.sections import Rankings as Rankings
 from zelo.sections import Refine as Refine
+from zelo.sections import Retrieve as Retrieve
 from zelo.sections import Watch as Watch
 from zelo.types import Link
-
-LEGS = ("bm25", "dense", "imported")
-"""What the first stage can be made of."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,6 @@ class Encode:
     max_token_vectors: int = parameter(
         2_000_000, "keep the token vectors of the whole corpus up to this many tokens (768 bytes each for MiniLM)", least=0
     )
-
-
-@dataclass(frozen=True)
-class Retrieve:
-    """The first stage: its legs, fused."""
-
-    legs: tuple[str, ...] = parameter(["bm25", "dense"], "any of bm25, dense and imported")
-    run: str = parameter("", "the leg `imported`: a TREC run that another engine made, for these queries and documents")
-    depth: int = parameter(1000, "documents per leg before fusion", least=1)
-    candidates: int = parameter(100, "documents per query after fusion (paper: top-k = 100)", least=2)
-    fusion: Literal["rrf", "min_max"] = parameter("rrf", "rrf = reciprocal rank fusion (the paper's), min_max = scaled scores")
-    rrf_k: float = parameter(60.0, "constant of reciprocal rank fusion", least=0.0)
-    language: str = parameter("auto", "ISO code for stemming and stop words; auto = detected")
-    k1: float = parameter(1.5, "BM25 term saturation", least=0.01)
-    b: float = parameter(0.75, "BM25 length normalization", least=0.0, most=1.0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Sections of the recipe about what comes from outside: data, other systems, a parent, live searches. The others are in recipe.py."""
+"""Sections of the recipe about what comes from outside: data, the first stage, other systems, a parent, live searches.
+
+The others are in recipe.py.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zelo.parameters import parameter
+
+LEGS = ("bm25", "dense", "imported")
+"""What the first stage can be made of."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,29 @@ class Ingest:
     test_split: str = parameter("test", "the split whose questions are kept out of training and reported on")
     max_train_queries: int = parameter(400, "train on at most so many questions, chosen by a hash of their ids; 0 = all", least=0)
     max_test_queries: int = parameter(0, "report on at most so many questions, chosen likewise; 0 = all", least=0)
+
+
+@dataclass(frozen=True)
+class Retrieve:
+    """The first stage: its legs, fused."""
+
+    legs: tuple[str, ...] = parameter(["bm25", "dense"], "any of bm25, dense and imported")
+    run: str = parameter("", "the leg `imported`: a TREC run that another engine made, for these queries and documents")
+    engine: Literal["memory", "lancedb"] = parameter(
+        "memory", "who searches the legs bm25 and dense: memory = this process, exactly; lancedb = a LanceDB table (extra lancedb)"
+    )
+    database: str = parameter("", "of lancedb: a folder, or s3://, gs:// or az:// and a path; empty = search/ in the workspace")
+    index: Literal["exact", "ivf"] = parameter(
+        "exact", "of lancedb: exact = every vector is looked at; ivf = those of some partitions, by compressed vectors first"
+    )
+    probes: int = parameter(20, "of ivf: partitions looked at, of as many as the square root of the documents", least=1)
+    depth: int = parameter(1000, "documents per leg before fusion", least=1)
+    candidates: int = parameter(100, "documents per query after fusion (paper: top-k = 100)", least=2)
+    fusion: Literal["rrf", "min_max"] = parameter("rrf", "rrf = reciprocal rank fusion (the paper's), min_max = scaled scores")
+    rrf_k: float = parameter(60.0, "constant of reciprocal rank fusion", least=0.0)
+    language: str = parameter("auto", "ISO code for stemming and stop words; auto = detected")
+    k1: float = parameter(1.5, "BM25 term saturation", least=0.01)
+    b: float = parameter(0.75, "BM25 length normalization", least=0.0, most=1.0)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Shards on Ray (extra `ray`): actors do the work; what a lost one had not delivered, another does again.
 
-The workspace, its manifest and its journal stay with the process that runs the stages. An actor gets the work once and then shards. A
-work that reads files (a model's folder, the workspace) finds them at the same path on every node: a shared file system.
+The workspace, its manifest and its journal stay with the process that runs the stages. Actors start with the first work and do all that
+follow; each opens a work once. A work that reads files (a model's folder, the workspace) finds them at the same path on every node: a
+shared file system.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ from zelo import __version__
 from zelo.errors import ClusterError, MissingExtraError, ZeloError
 from zelo.shards import In, Out, Work
 
-RESTARTS = 3
-"""How often one actor is started again, and one shard done again, before the run stops."""
+RETRIES = 3
+"""How often a shard is done again, its actor having been lost and started again, before the run stops."""
 AHEAD = 4
 """Shards per worker that are under way or whose results wait for their turn: what bounds the memory."""
 QUEUED = 2
@@ -39,19 +41,24 @@ class _Refused:
 class _Worker:
     """What runs in an actor."""
 
-    def __init__(self, work: Work[Any, Any]) -> None:
-        self._work = work
+    def __init__(self) -> None:
+        # What is open is lost with the process: every call brings the work, so that an actor that came back can open it again.
+        self._number = -1
         self._do: Callable[[Any], Any] | None = None
 
     def version(self) -> tuple[str, str]:
         """Return zelo's version and Python's."""
         return __version__, platform.python_version()
 
-    def do(self, shard: Any) -> Any:
-        """Do one shard; an error on purpose comes back as a value, so that it is not taken for a fault of the cluster."""
+    def do(self, number: int, work: Work[Any, Any], shard: Any) -> Any:
+        """Do a shard of the work of a number; an error on purpose comes back as a value, so that it is not taken for a fault of Ray."""
         try:
-            self._do = self._do or self._work.open()
-            return self._do(shard)
+            do = self._do if number == self._number else None
+            if do is None:
+                self._do = None  # what the last work held goes first: a model, for example
+                do = self._do = work.open()
+                self._number = number
+            return do(shard)
         except ZeloError as error:
             return _Refused(type(error), error.what, error.where, error.remedy)
 
@@ -76,6 +83,8 @@ class RayWorkers:
             raise ClusterError(f"{address!r} is no cluster", where="--on", remedy="write ray, or ray://HOST:PORT")
         self._address, self._wanted, self._gpus, self._ours = address, workers, gpus, False
         self._ray: Any = None
+        self._started: list[Any] = []
+        self._works = 0
         self.workers = workers
 
     def __enter__(self) -> RayWorkers:
@@ -96,17 +105,23 @@ class RayWorkers:
         self._ours = not ray.is_initialized()
         try:
             if self._ours:
-                ray.init(**self._options())
+                with warnings.catch_warnings(action="ignore"):  # of an address where nobody answers: the error says it
+                    ray.init(**self._options())
             found = ray.cluster_resources()
         except Exception as error:  # Ray raises plain ones, for a node that takes too long to start, for example
             ray.shutdown()
-            remedy = "try again" if self._address == "ray" else "start it with `ray start --head`, and see that the port is reachable"
+            remedy = "start it with `ray start --head`; see that the port is reachable, and RAY_AUTH_MODE and token the same on both sides"
+            remedy = "try again" if self._address == "ray" else remedy
             raise ClusterError(f"no answer ({error})", where=self._address, remedy=remedy) from error
         self.workers = self._wanted or max(1, int(found.get("GPU", 0) / self._gpus if self._gpus else found.get("CPU", 1)))
         if self._gpus * self.workers > found.get("GPU", 0):
             self.__exit__(None, None, None)
             what = f"{self.workers} workers of {self._gpus:g} GPUs, and the cluster has {found.get('GPU', 0):g}"
             raise ClusterError(what, where=self._address, remedy="ask for fewer --workers or --worker-gpus")
+        if self.workers > found.get("CPU", 0):  # they would wait for ever
+            self.__exit__(None, None, None)
+            what = f"{self.workers} workers of one CPU, and the cluster has {found.get('CPU', 0):g}"
+            raise ClusterError(what, where=self._address, remedy="ask for fewer --workers")
         return self
 
     def _options(self) -> dict[str, Any]:
@@ -119,23 +134,36 @@ class RayWorkers:
         return {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 512 << 20, **common}
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Disconnect; a Ray that was started here ends."""
-        if self._ray is not None and self._ours:
-            self._ray.shutdown()
+        """Disconnect; the workers end, and a Ray that was started here."""
+        if self._ray is not None:
+            self.release()
+            if self._ours:
+                self._ray.shutdown()
+
+    def release(self) -> None:
+        """Let the workers go, with what they are doing; the next work starts others."""
+        for actor in self._started:
+            self._ray.kill(actor)
+        self._started = []
 
     def map(self, work: Work[In, Out], shards: Iterable[In]) -> Iterator[Out]:
         """See `shards.Executor`."""
-        actors = self._actors(work)
+        complete = False
         try:
-            yield from self._results(actors, iter(shards))
+            yield from self._results(self._actors(), self._ray.put(work), iter(shards))
+            complete = True
         finally:
-            for actor in actors:
-                self._ray.kill(actor)
+            if not complete:  # shards may be under way that nobody waits for
+                self.release()
 
-    def _actors(self, work: Work[In, Out]) -> list[Any]:
-        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
+    def _actors(self) -> list[Any]:
+        """Start the workers, unless they are there."""
+        self._works += 1
+        if self._started:
+            return self._started
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": -1, "max_task_retries": RETRIES}
         made = self._ray.remote(_Worker).options(**options)
-        actors = [made.remote(work) for _ in range(self.workers)]  # small: it travels with the call and is there for a restart
+        self._started = actors = [made.remote() for _ in range(self.workers)]
         here = (__version__, platform.python_version())
         for version in self._got(self._ray, [actor.version.remote() for actor in actors]):
             if version != here:
@@ -143,7 +171,7 @@ class RayWorkers:
                 raise ClusterError(what, where=self._address, remedy="install the same on all nodes")
         return actors
 
-    def _results(self, actors: Sequence[Any], shards: Iterator[Any]) -> Iterator[Any]:
+    def _results(self, actors: Sequence[Any], work: Any, shards: Iterator[Any]) -> Iterator[Any]:
         ray: Any = self._ray
         under_way: dict[Any, tuple[int, int]] = {}  # reference -> (number of the shard, place of the actor)
         results: dict[int, Any] = {}
@@ -158,7 +186,7 @@ class RayWorkers:
                 except StopIteration:
                     more = False
                     break
-                under_way[actors[place].do.remote(shard)] = (sent, place)
+                under_way[actors[place].do.remote(self._works, work, shard)] = (sent, place)
                 load[place], sent = load[place] + 1, sent + 1
             if due in results:
                 yield results.pop(due)
@@ -178,7 +206,7 @@ class RayWorkers:
         except ray.exceptions.RayTaskError as error:  # a fault of ours, or of a library: as it would be without Ray
             raise error.as_instanceof_cause() from error
         except ray.exceptions.RayError as error:
-            what = f"workers were lost {RESTARTS + 1} times ({' '.join(str(error).split())[:200]})"
+            what = f"workers were lost {RETRIES + 1} times ({' '.join(str(error).split())[:200]})"
             raise ClusterError(what, where=self._address, remedy="give them more memory; the same command goes on") from error
         for value in found:
             if isinstance(value, _Refused):

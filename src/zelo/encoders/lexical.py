@@ -83,6 +83,13 @@ def detect_language(texts: Sequence[str]) -> str:
     return language if 2 * count > total and language in supported_languages() else "en"
 
 
+def stop_words(language: str) -> frozenset[str]:
+    """Return a language's stop words; none where there is no list."""
+    from bm25s import stopwords
+
+    return frozenset(getattr(stopwords, f"STOPWORDS_{STOP_WORDS[language]}")) if language in STOP_WORDS else frozenset()
+
+
 class LexicalAnalyzer:
     """Text -> list of terms: lower case, words of two or more characters, no stop words, Snowball stems.
 
@@ -107,12 +114,11 @@ class LexicalAnalyzer:
         if language not in supported_languages():
             raise InputError(f"no stemmer for language {language!r}", remedy=f"use one of {', '.join(supported_languages())}")
         import Stemmer
-        from bm25s import stopwords
 
         self.language = language
         self.identifiers = identifiers
         self._stem = Stemmer.Stemmer(SNOWBALL[language]).stemWord
-        self._stop_words = frozenset(getattr(stopwords, f"STOPWORDS_{STOP_WORDS[language]}")) if language in STOP_WORDS else frozenset()
+        self._stop_words = stop_words(language)
         self._known: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, text: str) -> list[str]:

@@ -11,11 +11,13 @@ START = {"pair": 0.02, "fit": 0.045, "calibrate": 0.01, "evaluate": 0.15, "repor
 """CPU seconds of a stage whatever the collection. Compiling and loading the encoder, once per process, are not counted."""
 SECONDS = {
     "document": 5e-5,  # read, checked and written, or read by a stage that needs the texts
-    "bm25 token": 4e-6,  # retrieve: counted, per token of the corpus
+    "bm25 token": 6e-7,  # retrieve: counted, per token of the corpus
+    "language token": 4.2e-6,  # retrieve: of the texts that say the language
     "posting": 3e-9,  # retrieve: BM25, per query and document
     "product": 3e-10,  # retrieve: exact dense search, per query, document and dimension
-    "found": 2.5e-6,  # retrieve: per query, leg and document up to `retrieve.depth`
-    "drawn pair": 1.4e-5,  # pair
+    "found": 3e-6,  # retrieve: per query, leg and document up to `retrieve.depth`
+    "compared": 2e-5,  # pair: a document, whether its text occurs twice
+    "drawn pair": 7.8e-6,  # pair
     "judged": 4e-5,  # judge: one judgment of an offline judge, whatever the length
     "judged token": 2e-7,  # per token of a document that it reads
     "call": 5e-4,  # judge: the client's own work for one answer over the network (docs/decisions/0019)

@@ -107,10 +107,10 @@ class _Planner:
         return START.get(stage, 0.0) + sum(SECONDS[name.replace("_", " ")] * count for name, count in units.items())
 
     def _pair_bytes(self, pairs: float, queries: float) -> float:
-        """Two numbers per pair that name its documents, and the documents' ids once per part of the file."""
+        """Two numbers per pair that name its documents, and the documents' ids, half of the two, once per part of the file."""
         parts = max(1.0, queries / PAIRS_BLOCK)
         different = min(self.plan.documents, min(queries, PAIRS_BLOCK) * self.counts.candidates)
-        return pairs * (2 * math.log2(max(2, different)) + 1) / 8 + parts * different * self.plan.id_characters
+        return pairs * (2 * math.log2(max(2, different)) + 1) / 8 + parts * different * self.plan.id_characters / 2
 
     def _ingest(self, stage: str) -> Need:
         size = self.plan.documents * CHARACTERS_PER_TOKEN * self.document + self.queries * CHARACTERS_PER_TOKEN * self.plan.query_tokens
@@ -131,6 +131,8 @@ class _Planner:
         units["found"] = self.queries * len(settings.legs) * min(settings.depth, self.plan.documents)
         if "bm25" in settings.legs:
             units |= {"bm25_token": self.corpus_tokens, "posting": self.queries * self.plan.documents}
+            if settings.language == "auto":
+                units["language_token"] = self.plan.documents / math.ceil(self.plan.documents / 256) * min(250.0, self.document)
         if "dense" in settings.legs:
             units["product"] = self.queries * self.plan.documents * self.encoder.dimension
         lines = self.queries * self.counts.candidates * (1 + len(settings.legs))
@@ -142,7 +144,7 @@ class _Planner:
         if counts.teaching:
             size += counts.teaching * (1 + self.plan.id_characters)
         pairs = counts.pairs + counts.teaching
-        return Need(stage, core_seconds=self._seconds(stage, document=self.plan.documents, drawn_pair=pairs), bytes=size)
+        return Need(stage, core_seconds=self._seconds(stage, compared=self.plan.documents, drawn_pair=pairs), bytes=size)
 
     def _judge(self, stage: str) -> Need:
         offline = sum(b.work.pairs for b in self.bills if b.work.kind == "offline")
@@ -286,6 +288,6 @@ def _assumptions(recipe: Recipe, counts: Counts, planner: _Planner) -> tuple[str
     if "dense" in recipe.retrieve.legs and gigabytes > 64:
         said.append(
             f"the dense leg is exact and reads {gigabytes:,.0f} GB of vectors on one machine for every block of queries: "
-            'at this size search with an engine that scales out and import its run (retrieve.legs = ["imported"], docs/scale.md)'
+            'at this size use an index (retrieve.engine = "lancedb", retrieve.index = "ivf"), or import an engine\'s run (docs/scale.md)'
         )
     return tuple(said)

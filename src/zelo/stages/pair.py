@@ -126,11 +126,16 @@ class Drawing:
 
 def append_pairs(columns: Columns, query_id: str, doc_ids: Sequence[str], edges: IntArray) -> None:
     """Add the pairs [m, 2] of places in `doc_ids`, the first of each shown first, cycle after cycle."""
+    rank = np.empty(len(doc_ids), np.int64)
+    rank[sorted(range(len(doc_ids)), key=doc_ids.__getitem__)] = np.arange(len(doc_ids))
+    first, second = np.asarray(edges, np.int64).reshape(-1, 2).T
+    named = rank[first] < rank[second]  # the first one is document a
     complete = 2 * len(edges) == len(doc_ids) * (len(doc_ids) - 1)
-    for row, (i, j) in enumerate(edges.tolist()):
-        a, b = sorted((doc_ids[i], doc_ids[j]))
-        side = "a" if doc_ids[i] == a else "b"
-        _append(columns, query_id=query_id, doc_id_a=a, doc_id_b=b, shown_first=side, cycle=0 if complete else row // len(doc_ids))
+    columns["query_id"] += [query_id] * len(edges)
+    columns["doc_id_a"] += [doc_ids[i] for i in np.where(named, first, second).tolist()]
+    columns["doc_id_b"] += [doc_ids[i] for i in np.where(named, second, first).tolist()]
+    columns["shown_first"] += ["a" if is_a else "b" for is_a in named.tolist()]
+    columns["cycle"] += [0 if complete else row // len(doc_ids) for row in range(len(edges))]
 
 
 def _draw_teaching(teaching: Columns, asked: Asked, seed: int, count: int) -> None:

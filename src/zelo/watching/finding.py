@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from zelo.collections.beir import read_corpus
 from zelo.core.fusion import reciprocal_rank_fusion
-from zelo.encoders.vectors import load_vectors
 from zelo.errors import InputError
 from zelo.pipeline import Context
 from zelo.rerankers import Reranker, load_reranker
 from zelo.retrievers.bm25 import Bm25Retriever
 from zelo.retrievers.dense import DenseRetriever
 from zelo.stages import inputs
+from zelo.stages.legs import in_memory, in_table, is_searchable
 from zelo.types import Query
 from zelo.watching.log import Search
 
@@ -121,8 +121,7 @@ class WorkspaceFinder:
         self._missing = {doc_id: d for doc_id, d in self._missing.items() if d.full_text not in known}  # the same text by another name
         self.signals = inputs.Signals(context, self._texts, inputs.queries(context))
         self._found: dict[str, list[list[str]]] = {}
-        legs = context.recipe.retrieve.legs
-        if not {"bm25", "dense"} & set(legs):
+        if not is_searchable(context.recipe):
             what = "live queries cannot be searched for: the first stage is an imported run only"
             raise InputError(what, where="retrieve.legs", remedy="add bm25 or dense to retrieve.legs of the workspace")
 
@@ -161,15 +160,11 @@ class WorkspaceFinder:
 
     @cached_property
     def _legs(self) -> list[Callable[[str], list[str]]]:
-        settings = self._context.recipe.retrieve
-        made: list[Callable[[str], list[str]]] = []
-        if "bm25" in settings.legs:
-            documents = list(self._documents.values())
-            made.append(self._leg(Bm25Retriever(documents, language=settings.language, k1=settings.k1, b=settings.b).search))
-        if "dense" in settings.legs:
-            doc_ids, vectors = load_vectors(self._context.read("vectors") / "documents")
-            made.append(self._leg(DenseRetriever(doc_ids, vectors.pooled, self._encode).search))
-        return made
+        if self._context.recipe.retrieve.engine == "lancedb":
+            retrievers = in_table(self._context, self._encode)
+        else:
+            retrievers = in_memory(self._context, list(self._documents.values()), self._encode)
+        return [self._leg(retriever.search) for retriever in retrievers.values()]
 
     @cached_property
     def _source_legs(self) -> list[Callable[[str], list[str]]]:
