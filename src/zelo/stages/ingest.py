@@ -58,7 +58,7 @@ def _identity(name: str) -> str:
     else:
         files = find_files(Path(name)).found
         parts = [f"{relative} {path.stat().st_size} {path.stat().st_mtime_ns}" for path, relative in files]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()  # names need not be UTF-8
 
 
 def run(context: Context) -> Outcome:
