@@ -92,6 +92,15 @@ def test_a_judge_that_favors_a_system_is_found_and_a_dull_one_is_not_blamed() ->
     assert (unbiased.p_value > 0.05 / 12).all()
 
 
+def test_siding_of_one_question_shows_nothing() -> None:
+    """One question resampled is always the same: without a bound its p value was the least there is."""
+    rng = np.random.default_rng(5)
+    wins, shows = np.stack([np.ones(40), rng.integers(0, 2, 40)], axis=1).astype(float), rng.choice([-1.0, 0.0, 1.0], (40, 3))
+    assert (siding(wins, shows, np.zeros(40, np.int64), resamples=200, rng=rng).p_value == 1).all()
+    several = siding(wins, shows, np.arange(40) % 5, resamples=200, rng=rng)
+    assert several.p_value.min() >= 2.0**-4
+
+
 def test_siding_counts_ties_as_halves_and_leaves_holes_out() -> None:
     wins = np.array([[1.0, 0.5], [0.0, np.nan], [1.0, 1.0]])
     found = siding(wins, np.array([[1.0, 0.0], [1.0, 0.0], [0.0, -1.0]]), np.array([0, 0, 1]), resamples=10, rng=np.random.default_rng(0))

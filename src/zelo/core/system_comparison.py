@@ -18,7 +18,7 @@ from zelo.core.links import LOGIT_PER_PROBIT
 from zelo.errors import InputError
 from zelo.types import Link
 
-__all__ = ["FLOOR", "Panel", "anchors", "gains_of", "panels", "ranking_values", "replicate_means", "rescaled", "siding"]
+__all__ = ["FLOOR", "Panel", "anchors", "bounded", "gains_of", "panels", "ranking_values", "replicate_means", "rescaled", "siding"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -92,6 +92,11 @@ def rescaled(means: FloatArray) -> FloatArray:
     return np.asarray(random + (means[..., :-2] - random) * (1 - random) / np.maximum(true - random, FLOOR * (1 - random)))
 
 
+def bounded(values: FloatArray) -> FloatArray:
+    """Return values in [0, 1], where every nDCG is: with few questions or dull judges the correction shoots beyond its anchors."""
+    return np.asarray(np.clip(values, 0.0, 1.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Panel:
     """A set of judges that could have been called: how often each is in it, and the chance of such a set."""
@@ -146,7 +151,7 @@ class Siding:
         excess: [judges, systems], own - others, less what a judge has that is sharper or duller than the others on all systems alike.
         low: [judges, systems], lower end of the 95 % interval of the excess, questions resampled.
         high: [judges, systems], upper end.
-        p_value: [judges, systems], two-sided, of an excess of 0.
+        p_value: [judges, systems], two-sided, of an excess of 0; n questions cannot show one below 2^(1 - n), as their signs could not.
         comparisons: [systems], of a document that the system shows with one that it does not show.
     """
 
@@ -200,7 +205,8 @@ def siding(wins: FloatArray, shows: FloatArray, query: IntArray, *, resamples: i
         drawn[b] = _excess(np.einsum("q,rjqs->rjs", weight, sums))[2]
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     beyond = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
-    p_value = np.minimum(1.0, 2 * (1 + beyond) / (1 + resamples))
+    least = 2.0 ** (1 - np.minimum((sums[2] > 0).sum(axis=1), 100))  # one question resampled is always the same
+    p_value = np.minimum(1.0, np.maximum(2 * (1 + beyond) / (1 + resamples), least))
     return Siding((1 + own) / 2, (1 + others) / 2, excess / 2, low / 2, high / 2, p_value, np.count_nonzero(shows, axis=0).astype(np.int64))
 
 

@@ -20,7 +20,7 @@ from zelo.core.paired_comparison import Batch
 from zelo.core.pooling import Rows, rows_by_judge, rows_by_pair
 from zelo.core.score_draws import draw_scores
 from zelo.core.significance import holm, paired_randomization_test
-from zelo.core.system_comparison import FLOOR, anchors, gains_of, panels, ranking_values, replicate_means, rescaled, siding
+from zelo.core.system_comparison import FLOOR, anchors, bounded, gains_of, panels, ranking_values, replicate_means, rescaled, siding
 from zelo.errors import InputError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Recipe
@@ -76,7 +76,7 @@ class _Scored:
 
     @property
     def level(self) -> FloatArray:
-        """The systems' values [systems]."""
+        """The systems' values [systems], not bounded, so that their order is that of the means."""
         return rescaled(self.means.mean(axis=0))
 
 
@@ -216,11 +216,15 @@ def _standings(context: Context, scoring: _Scoring, base: _Scored) -> Standings:
 
 
 def _standing(
-    system: str, value: float, drawn: FloatArray, sources: tuple[float, float, float | None], shares: tuple[int, float, float | None, float]
+    system: str,
+    value: float,
+    drawn: FloatArray,
+    sources: tuple[float, float, float | None],
+    shares: tuple[int, float, float | None, float],
 ) -> Standing:
-    low, high = _interval(drawn)
+    low, high = _interval(bounded(drawn))
     (queries, votes, judges), (answered, alone, alone_wins, wins) = sources, shares
-    return Standing(system, value, low, high, queries, votes, judges, answered, alone, alone_wins, wins)
+    return Standing(system, min(max(value, 0.0), 1.0), low, high, queries, votes, judges, answered, alone, alone_wins, wins)
 
 
 def _replicates(
@@ -234,7 +238,7 @@ def _replicates(
     drawn, centers = [], []
     for number, (times, count) in enumerate(zip(sets, counts.tolist(), strict=True)):
         scored = base if len(set(times)) == 1 else scoring.score(times)
-        centers.append(scored.level)
+        centers.append(bounded(scored.level))
         drawn.append(rescaled(replicate_means(scored.values, count, rng_for(seed, str(times), "replicates"))))
         advance(number + 1, len(sets))
     return np.concatenate(drawn), np.stack(centers)
@@ -242,8 +246,10 @@ def _replicates(
 
 def _sources(base: _Scored, centers: FloatArray, chance: FloatArray, recipe: Recipe) -> list[tuple[float, float, float | None]]:
     """Per system half of the 95 % interval that the choice of questions, the votes and the choice of judges alone make."""
-    means = rescaled(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source")))
-    votes = rescaled(base.values.mean(axis=0)).std(axis=0)  # draws of different questions are independent: their means already are draws
+    means = bounded(rescaled(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source"))))
+    votes = bounded(rescaled(base.values.mean(axis=0))).std(
+        axis=0
+    )  # draws of different questions are independent: their means already are draws
     judges = np.sqrt(chance @ (centers - chance @ centers) ** 2).tolist() if len(centers) > 1 else [None] * len(votes)
     rows = zip(means.std(axis=0).tolist(), votes.tolist(), judges, strict=True)
     return [(1.96 * a, 1.96 * b, None if c is None else 1.96 * c) for a, b, c in rows]
@@ -280,10 +286,13 @@ def _differences(
         p_values.append(paired_randomization_test(base.means[:, s], base.means[:, t], recipe.evaluate.resamples, rng=rng))
     found = []
     for (s, t), p_value in zip(pairs, holm(p_values).tolist(), strict=True):
-        low, high = _interval(drawn[:, s] - drawn[:, t])
+        # Of values that are not bounded, so that two systems beyond the bound still differ.
+        low, high = _interval(np.clip(drawn[:, s] - drawn[:, t], -1.0, 1.0))
         turned = tuple(judge for judge, values in zip(judges, without, strict=False) if values[s] < values[t])
         shown = p_value < ALPHA and low > 0 and not turned
-        found.append(Difference(field.systems[s], field.systems[t], float(means[s] - means[t]), low, high, p_value, turned, shown))
+        found.append(
+            Difference(field.systems[s], field.systems[t], min(1.0, float(means[s] - means[t])), low, high, p_value, turned, shown)
+        )
     return found
 
 
@@ -316,12 +325,12 @@ def _views(context: Context, scoring: _Scoring, means: FloatArray, alone: FloatA
     found = []
     for j, judge in enumerate(answers.judges):
         cost, read, written, seconds = (np.asarray(table[name])[rows[judge]] for name in names[1:])
-        others = dict(zip(systems, without[j].tolist(), strict=True)) if len(without) else {}
+        others = dict(zip(systems, bounded(without[j]).tolist(), strict=True)) if len(without) else {}
         found.append(
             JudgeView(
                 judge=judge,
                 weight=float(scoring.weights[j]),
-                alone=dict(zip(systems, alone[j].tolist(), strict=True)),
+                alone=dict(zip(systems, bounded(alone[j]).tolist(), strict=True)),
                 without=others,
                 tau_alone=kendall_tau_b(alone[j], means),
                 tau_without=kendall_tau_b(without[j], means) if others else None,
