@@ -18,7 +18,19 @@ from zelo.core.links import LOGIT_PER_PROBIT
 from zelo.errors import InputError
 from zelo.types import Link
 
-__all__ = ["FLOOR", "Panel", "anchors", "bounded", "gains_of", "panels", "ranking_values", "replicate_means", "rescaled", "siding"]
+__all__ = [
+    "FLOOR",
+    "Panel",
+    "anchors",
+    "bounded",
+    "gains_of",
+    "panels",
+    "random_values",
+    "ranking_values",
+    "replicate_means",
+    "rescaled",
+    "siding",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -62,6 +74,16 @@ def ranking_values(gains: FloatArray, places: IntArray) -> FloatArray:
     return np.asarray(found / np.where(ideal > 0, ideal, 1.0)[:, None], np.float64)
 
 
+def random_values(gains: FloatArray, places: IntArray) -> FloatArray:
+    """Return what each ranking would have if its documents were random ones [draws, systems]; arguments as for `ranking_values`.
+
+    That of a system that shows fewer than k documents is lower, and 0 where it shows none.
+    """
+    discount = 1 / np.log2(np.arange(places.shape[1]) + 2)
+    ideal = -np.sort(-gains, axis=1)[:, : places.shape[1]] @ discount[: min(places.shape[1], gains.shape[1])]
+    return np.asarray((gains.mean(axis=1) / np.where(ideal > 0, ideal, 1.0))[:, None] * ((places >= 0) @ discount))
+
+
 def anchors(gains: FloatArray, k: int) -> FloatArray:
     """Return what two orders that everybody knows have under the same draws: a random one, and the true one.
 
@@ -82,14 +104,20 @@ def anchors(gains: FloatArray, k: int) -> FloatArray:
     return np.stack([gains.mean(axis=1) * discount.sum() / ideal, found / ideal], axis=1)
 
 
-def rescaled(means: FloatArray) -> FloatArray:
+def rescaled(means: FloatArray, own: FloatArray | None = None) -> FloatArray:
     """Return values [..., systems] on the scale that the true scores would give, from means [..., systems + 2] with both anchors last.
 
     Uncertain gains draw every value toward that of a random order, the true order's as well, which should have 1. The line through both
     anchors, random stays and the true order becomes 1, takes that back. Where the answers say next to nothing, the factor is 1 / FLOOR.
+
+    Args:
+        means: of `ranking_values` and `anchors`.
+        own: of `random_values` [..., systems], toward which the value of a system that shows fewer documents is drawn: nothing is uncertain
+            about a question that it does not answer. None: all show as many.
     """
     random, true = means[..., -2:-1], means[..., -1:]
-    return np.asarray(random + (means[..., :-2] - random) * (1 - random) / np.maximum(true - random, FLOOR * (1 - random)))
+    start = random if own is None else own
+    return np.asarray(start + (means[..., :-2] - start) * (1 - random) / np.maximum(true - random, FLOOR * (1 - random)))
 
 
 def bounded(values: FloatArray) -> FloatArray:

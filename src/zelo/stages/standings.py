@@ -20,7 +20,18 @@ from zelo.core.paired_comparison import Batch
 from zelo.core.pooling import Rows, rows_by_judge, rows_by_pair
 from zelo.core.score_draws import draw_scores
 from zelo.core.significance import holm, paired_randomization_test
-from zelo.core.system_comparison import FLOOR, anchors, bounded, gains_of, panels, ranking_values, replicate_means, rescaled, siding
+from zelo.core.system_comparison import (
+    FLOOR,
+    anchors,
+    bounded,
+    gains_of,
+    panels,
+    random_values,
+    ranking_values,
+    replicate_means,
+    rescaled,
+    siding,
+)
 from zelo.errors import InputError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Recipe
@@ -64,20 +75,36 @@ class _Field:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What a set of judges makes of the systems: nDCG [questions, draws, systems + 2], both anchors last, and the documents' scores."""
+    """What a set of judges makes of the systems, and the documents' scores.
+
+    `values` [questions, draws, 2 systems + 2]: nDCG of each, what it would be with random documents, and last both anchors.
+    """
 
     values: FloatArray
     score: Sequence[FloatArray]
 
     @property
     def means(self) -> FloatArray:
-        """Per question [questions, systems + 2]."""
+        """Per question [questions, 2 systems + 2]."""
         return np.asarray(self.values.mean(axis=1))
 
     @property
     def level(self) -> FloatArray:
         """The systems' values [systems], not bounded, so that their order is that of the means."""
-        return rescaled(self.means.mean(axis=0))
+        return _corrected(self.means.mean(axis=0))
+
+    @property
+    def by_question(self) -> FloatArray:
+        """What `level` is the mean of [questions, systems]: corrected by the anchors of all questions together."""
+        means = self.means
+        means[:, -2:] = means[:, -2:].mean(axis=0)
+        return _corrected(means)
+
+
+def _corrected(means: FloatArray) -> FloatArray:
+    """`rescaled` of the last axis of `_Scored.values`."""
+    systems = means.shape[-1] // 2 - 1
+    return rescaled(np.concatenate([means[..., :systems], means[..., -2:]], axis=-1), means[..., systems:-2])
 
 
 class _Scoring:
@@ -110,7 +137,8 @@ class _Scoring:
         values = []
         for drawn, copies, places in zip(found.drawn, self.field.copies, self.field.places, strict=True):
             gains = gains_of(drawn[:, copies], fit.link)
-            values.append(np.concatenate([ranking_values(gains, places), anchors(gains, places.shape[1])], axis=1))
+            parts = ranking_values(gains, places), random_values(gains, places), anchors(gains, places.shape[1])
+            values.append(np.concatenate(parts, axis=1))
         return _Scored(np.stack(values), found.score)
 
 
@@ -127,7 +155,7 @@ def run(context: Context) -> Outcome:
     scored = scoring.score([1] * len(answers.judges))
     found = _standings(context, scoring, scored)
     write_standings(context.write("standings"), found)
-    base = found.random + (scored.means[:, :-2] - found.random) / found.resolution  # their means are the values
+    base = scored.by_question
     table: Columns = {"system": [], "measure": [], "query_id": [], "value": []}
     for s, system in enumerate(field.systems):
         table["system"] += [system] * len(base)
@@ -239,15 +267,15 @@ def _replicates(
     for number, (times, count) in enumerate(zip(sets, counts.tolist(), strict=True)):
         scored = base if len(set(times)) == 1 else scoring.score(times)
         centers.append(bounded(scored.level))
-        drawn.append(rescaled(replicate_means(scored.values, count, rng_for(seed, str(times), "replicates"))))
+        drawn.append(_corrected(replicate_means(scored.values, count, rng_for(seed, str(times), "replicates"))))
         advance(number + 1, len(sets))
     return np.concatenate(drawn), np.stack(centers)
 
 
 def _sources(base: _Scored, centers: FloatArray, chance: FloatArray, recipe: Recipe) -> list[tuple[float, float, float | None]]:
     """Per system half of the 95 % interval that the choice of questions, the votes and the choice of judges alone make."""
-    means = bounded(rescaled(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source"))))
-    votes = bounded(rescaled(base.values.mean(axis=0))).std(
+    means = bounded(_corrected(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source"))))
+    votes = bounded(_corrected(base.values.mean(axis=0))).std(
         axis=0
     )  # draws of different questions are independent: their means already are draws
     judges = np.sqrt(chance @ (centers - chance @ centers) ** 2).tolist() if len(centers) > 1 else [None] * len(votes)
@@ -280,10 +308,10 @@ def _differences(
     recipe: Recipe,
 ) -> list[Difference]:
     pairs = list(combinations(order, 2))
-    p_values = []
+    values, p_values = base.by_question, []
     for s, t in pairs:
         rng = rng_for(recipe.seed, f"{field.systems[s]} {field.systems[t]}", "randomization")
-        p_values.append(paired_randomization_test(base.means[:, s], base.means[:, t], recipe.evaluate.resamples, rng=rng))
+        p_values.append(paired_randomization_test(values[:, s], values[:, t], recipe.evaluate.resamples, rng=rng))
     found = []
     for (s, t), p_value in zip(pairs, holm(p_values).tolist(), strict=True):
         # Of values that are not bounded, so that two systems beyond the bound still differ.
