@@ -128,45 +128,6 @@ def test_killed_process(tmp_path: Path) -> None:
     assert_same(weights, undisturbed, 1e-6)
 
 
-PAIR = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import numpy as np
-from accelerate import PartialState
-from test_loop import trained
-_, weights = trained(Path(sys.argv[1]))
-if PartialState().is_main_process:
-    np.savez(Path(sys.argv[1]) / "weights.npz", processes=PartialState().num_processes, **weights)
-"""
-
-
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
-    script = tmp_path / "pair.py"
-    script.write_text(PAIR.format(tests=str(Path(__file__).parent)))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "ACCELERATE_USE_CPU": "true",
-        "OMP_NUM_THREADS": "1",
-    }
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, tmp_path / "run"]
-    done = subprocess.run(launch, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = dict(np.load(tmp_path / "run" / "weights.npz"))
-    assert found.pop("processes") == 2
-    _, alone = trained(tmp_path / "alone")
-    assert_same(found, alone, 1e-6)
-
-
-def test_sharded_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import accelerate
-
-    monkeypatch.setattr(accelerate.Accelerator, "distributed_type", accelerate.DistributedType.FSDP)
-    with pytest.raises(InputError, match=r"does not gather sharded weights.*use DDP"):
-        trained(tmp_path)
-
-
 def test_a_finished_training_is_not_repeated_and_another_one_not_resumed(tmp_path: Path) -> None:
     first, weights = trained(tmp_path)
     again, same = trained(tmp_path)

@@ -13,7 +13,7 @@ from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
-from zelo.rerankers.scorer import IntArray, Scorer, Tokens, pad_right, pick_device
+from zelo.rerankers.scorer import IntArray, Scorer, Tokens, check_loaded, pad_right, pick_device
 
 
 class EncoderClassifier(Scorer):
@@ -68,7 +68,7 @@ class EncoderClassifier(Scorer):
         typed = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
         pad = model.config.get_text_config().pad_token_id
         return cls(
-            model.to(pick_device(device)).eval(),
+            check_loaded(model, folder).to(pick_device(device)).eval(),
             int(tokenizer.pad_token_id if pad is None else pad),
             tokenizer.sep_token_id if typed else None,
             model_digest(folder),
@@ -136,6 +136,6 @@ def _one_logit(model: Any) -> Any:
 
         def forward(self, ids: Any, mask: Any = None, types: Any = None) -> Any:
             kinds = {} if types is None else {"token_type_ids": types}
-            return self.model(input_ids=ids, attention_mask=mask, **kinds).logits[:, 0].float()
+            return self.model(input_ids=ids, attention_mask=mask, **kinds).logits.sum(1).float()  # of one column; no view, for FSDP
 
     return OneLogit()

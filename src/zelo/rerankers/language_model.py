@@ -18,7 +18,17 @@ from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
-from zelo.rerankers.scorer import FloatArray, Scorer, Tokens, batches_by_length, common_prefix, evaluating, pad_right, pick_device
+from zelo.rerankers.scorer import (
+    FloatArray,
+    Scorer,
+    Tokens,
+    batches_by_length,
+    check_loaded,
+    common_prefix,
+    evaluating,
+    pad_right,
+    pick_device,
+)
 
 __all__ = ["LanguageModel", "Scorer"]
 
@@ -33,6 +43,8 @@ class LanguageModel(Scorer):
     Sequences are padded on the right without an attention mask: a causal model's real tokens never see what comes after
     them, and attention without a mask takes the fast path.
     """
+
+    entries: tuple[str, ...] = ("begin",)
 
     def __init__(self, model: Any, tokens: Sequence[int], identity: str = "") -> None:
         """Take a transformers causal language model.
@@ -81,7 +93,7 @@ class LanguageModel(Scorer):
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             what = f"cannot be loaded as a causal language model ({str(error).strip().partition(chr(10))[0]})"
             raise InputError(what, where=str(folder), remedy="name a folder that transformers has saved") from error
-        return cls(model.to(where).eval(), tokens, model_digest(folder))
+        return cls(check_loaded(model, folder).to(where).eval(), tokens, model_digest(folder))
 
     def collate(self, sequences: Sequence[Tokens]) -> tuple[Any, Any]:
         """Return ids [n, longest] and the place of each sequence's last token [n].
@@ -170,7 +182,7 @@ class LanguageModel(Scorer):
         with torch.inference_mode(), evaluating(self.module):
             start = caches.DynamicCache(config=self.model.config)
             ids = torch.as_tensor(np.asarray(prefix, np.int64)[None], device=self.device)
-            self.model.base_model(input_ids=ids, past_key_values=start, use_cache=True)
+            self.module.begin(ids, start)
             lengths = np.array([len(ending) for ending in endings], np.int64)
             for rows in batches_by_length(lengths, budget or self.default_budget()):
                 cache = copy.deepcopy(start)  # a pass adds to it
@@ -201,6 +213,10 @@ def _last_logit(model: Any, tokens: Sequence[int]) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.model = model
+
+        def begin(self, ids: Any, cache: Any) -> None:
+            """Fill a cache with what the tokens [1, t] leave in it."""
+            self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
 
         def forward(self, ids: Any, last: Any, cache: Any = None) -> Any:
             found = self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)

@@ -20,7 +20,7 @@ from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import quiet
 from zelo.encoders.weights import model_digest
 from zelo.errors import InputError
-from zelo.rerankers.scorer import Scorer, Tokens, batches_by_length, evaluating, pad_right, pick_device
+from zelo.rerankers.scorer import Scorer, Tokens, batches_by_length, check_loaded, evaluating, pad_right, pick_device
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -38,6 +38,8 @@ class LateInteraction(Scorer):
     """
 
     antisymmetric = True
+    layers_once = False
+    entries = ("encode", "weigh")
 
     def __init__(self, encoder: Any, pad: int, start: int, separator: int, weights: Sequence[float], identity: str = "") -> None:
         """Take a transformers encoder.
@@ -75,7 +77,7 @@ class LateInteraction(Scorer):
         ids = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
         if None in ids or len(weights) != len(START):
             raise InputError("lacks a token for start, separator or padding", where=str(folder), remedy="use an encoder such as BERT")
-        return cls(model.to(pick_device(device)).eval(), *ids, weights, model_digest(folder))
+        return cls(check_loaded(model, folder).to(pick_device(device)).eval(), *ids, weights, model_digest(folder))
 
     def collate(self, sequences: Sequence[Tokens]) -> tuple[Any, ...]:
         """Return ids and masks of the different queries and documents, and places of query, A, B [n, 3].
@@ -97,8 +99,9 @@ class LateInteraction(Scorer):
         halves: bool = False,
     ) -> FloatArray:
         """Return logits [n] as `Scorer.score` does; each different text is encoded once per 1,024 sequences."""
-        weights = self.module.weights.detach().double().cpu().numpy()
-        return np.asarray(self.similarities(sequences, budget, advance, halves=halves) @ weights)
+        torch, found = import_extra("torch", "torch"), self.similarities(sequences, budget, advance, halves=halves)
+        with torch.inference_mode():
+            return np.asarray(self.module.weigh(torch.from_numpy(found).to(self.device)).cpu().numpy())
 
     def similarities(
         self,
@@ -206,6 +209,13 @@ def _difference(encoder: Any, weights: Sequence[float]) -> Any:
 
         def encode(self, ids: Any, mask: Any) -> tuple[Any, Any]:
             """Token vectors [n, longest, d] and mean vectors [n, d], of length 1 in float32."""
+            return self._encode(ids, mask)
+
+        def weigh(self, similarities: Any) -> Any:
+            """Logits [n] in float64 of what `similarities` returns."""
+            return similarities.double() @ self.weights.double()
+
+        def _encode(self, ids: Any, mask: Any) -> tuple[Any, Any]:
             hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             return torch.nn.functional.normalize(hidden, dim=-1), torch.nn.functional.normalize(pooled, dim=-1)
@@ -217,8 +227,8 @@ def _difference(encoder: Any, weights: Sequence[float]) -> Any:
                 return both[0] - both[1]
 
         def forward(self, queries: Any, query_mask: Any, documents: Any, document_mask: Any, places: Any) -> Any:
-            asked, asked_mean = self.encode(queries, query_mask)
-            shown, shown_mean = self.encode(documents, document_mask)
+            asked, asked_mean = self._encode(queries, query_mask)
+            shown, shown_mean = self._encode(documents, document_mask)
             q, similar = places[:, 0], []
             with torch.autocast(queries.device.type, enabled=False):
                 for d in (places[:, 1], places[:, 2]):

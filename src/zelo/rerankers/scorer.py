@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zelo.encoders.extras import import_extra
+from zelo.errors import InputError
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -46,11 +47,15 @@ class Scorer(ABC):
         module: a torch module: called with what `collate` returns, it gives logits [n] in float32.
         identity: digest of the weights that it was loaded from; "" is unknown.
         antisymmetric: exchanging the two documents of a pair turns the sign of the logit, whatever the weights.
+        layers_once: a forward pass of `module` runs each of the model's layers once, whatever the sequences.
+        entries: methods of `module` that scoring calls beside the module itself, and that its forward pass does not.
     """
 
     module: Any
     identity: str = ""
     antisymmetric: bool = False
+    layers_once: bool = True
+    entries: tuple[str, ...] = ()
 
     @abstractmethod
     def collate(self, sequences: Sequence[Tokens]) -> tuple[Any, ...]:
@@ -142,6 +147,18 @@ def common_prefix(sequences: Sequence[Tokens]) -> int:
         different = np.flatnonzero(first[:size] != np.asarray(other)[:size])
         size = int(different[0]) if len(different) else size
     return size
+
+
+def check_loaded(model: Any, folder: Path) -> Any:
+    """Return a model; under FSDP transformers leaves it empty in all processes but one, unless told not to.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        remedy = "set fsdp_cpu_ram_efficient_loading: false in accelerate's fsdp_config"
+        raise InputError("only the first process has loaded the weights", where=str(folder), remedy=remedy)
+    return model
 
 
 def pick_device(name: str = "auto") -> str:

@@ -62,6 +62,8 @@ def token_loss(losses: Any, weights: Any, groups: Any) -> Any:
 class CausalLearner(LanguageModel):
     """A causal language model that learns to write. Its module gives the sum of the cross-entropies of each row's learned tokens [n]."""
 
+    entries = ()
+
     def __init__(self, model: Any, tokens: Sequence[int] = (0,), identity: str = "") -> None:
         """Take a transformers causal language model; `tokens` is what the base class checks the head by.
 

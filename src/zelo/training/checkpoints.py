@@ -52,7 +52,7 @@ def write(folder: Path, step: int, state: Mapping[str, Any], weights: Mapping[st
         step: steps done.
         state: what JSON can hold.
         weights: as `copy_of` gives them.
-        optimizer: its state.
+        optimizer: its state, whole.
         best: weights of the best evaluation so far, or nothing.
     """
     torch, safetensors = import_extra("torch", "torch"), import_extra("safetensors.torch", "safetensors")
@@ -62,7 +62,7 @@ def write(folder: Path, step: int, state: Mapping[str, Any], weights: Mapping[st
     safetensors.save_file({n: w.contiguous() for n, w in weights.items()}, partial / _WEIGHTS)
     if best:
         safetensors.save_file({n: w.contiguous() for n, w in best.items()}, partial / _BEST)
-    torch.save(optimizer.state_dict(), partial / _OPTIMIZER)
+    torch.save(optimizer, partial / _OPTIMIZER)
     (partial / _STATE).write_text(json.dumps({"step": step, **state}), "utf-8")
     for path in (*partial.iterdir(), partial):
         _sync(path)

@@ -56,6 +56,9 @@ class Embedder(Scorer):
         read: how its cosine becomes a logit.
     """
 
+    layers_once = False
+    entries = ("vectors",)
+
     def __init__(self, model: Any, identity: str) -> None:
         """Take a sentence-transformers model that begins with a transformer."""
         self.model, self.identity, self.read = model, identity, Cosine(SLOPE, -SLOPE / 2)
@@ -141,12 +144,15 @@ def _matrix(model: Any, read: Cosine) -> Any:
 
         def vectors(self, batches: Any) -> Any:
             """Unit vectors of the different texts."""
+            return self._vectors(batches)
+
+        def _vectors(self, batches: Any) -> Any:
             found = [self.model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"].float() for _, ids, mask in batches]
             order = torch.cat([rows for rows, _, _ in batches]).argsort()
             return torch.nn.functional.normalize(torch.cat(found)[order], dim=1)
 
         def forward(self, batches: Any, queries: Any, documents: Any) -> Any:
-            vectors = self.vectors(batches)
+            vectors = self._vectors(batches)
             z = read.slope * vectors[queries] @ vectors[documents].T + read.bias
             own = torch.zeros(len(vectors), len(vectors), dtype=torch.bool, device=z.device)
             own[queries, documents] = True

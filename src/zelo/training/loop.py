@@ -2,7 +2,7 @@
 
 Read it from top to bottom: `train` plans the steps, goes on where a killed run stopped, and steps. What is random is a function of
 the seed and the step, so that a run that was killed and resumed ends with the same weights. One process or several:
-`accelerate launch` sets the devices; each process takes its share of every step and holds all weights (DDP).
+`accelerate launch` sets the devices; each process takes its share of every step, and holds all weights (DDP) or a part (FSDP).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from zelo.rerankers.scorer import Scorer, computes_bfloat16
 from zelo.training import batches, checkpoints
 from zelo.training.batches import Source
 from zelo.training.losses import Loss
+from zelo.training.processes import Replicated, join_processes
 
 IntArray = NDArray[np.int64]
 Evaluate = Callable[[], Mapping[str, float]]
@@ -140,20 +141,17 @@ def train(
 
     Raises:
         ConvergenceError: the loss is not a number any more.
-        InputError: a checkpoint is damaged, an evaluation lacks the watched value, or accelerate would shard the weights.
+        InputError: a checkpoint is damaged, an evaluation lacks the watched value, or accelerate would shard the weights by other means
+            than FSDP 2.
         MissingExtraError: torch or accelerate is not installed.
     """
     torch, accelerate = import_extra("torch", "torch"), import_extra("accelerate", "accelerate")
     with _repeatable(torch, settings.threads, scorer.device.type):
         accelerator = accelerate.Accelerator(cpu=scorer.device.type == "cpu")
-        if str(accelerator.distributed_type).rpartition(".")[2] in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-            # Checkpoints, `patience` and the saved model would hold one process's part of the weights.
-            raise InputError("the loop does not gather sharded weights", remedy="use DDP, and low-rank adapters if memory is short")
         if settings.gradient_checkpointing:
             scorer.checkpoint_gradients()
-        module, optimizer = accelerator.prepare(scorer.module, _optimizer(torch, scorer.module, settings))
-        run = _Run(torch, accelerator, scorer, module, optimizer, source, loss, settings, folder, seed)
-        return run.all_steps(advance, evaluate)
+        processes = join_processes(accelerator, scorer, lambda module: _optimizer(torch, module, settings))
+        return _Run(torch, processes, scorer, source, loss, settings, folder, seed).all_steps(advance, evaluate)
 
 
 @dataclass
@@ -161,10 +159,8 @@ class _Run:
     """What a training has at hand."""
 
     torch: Any
-    accelerator: Any
+    processes: Replicated
     scorer: Scorer
-    module: Any  # the scorer's, as accelerate wrapped it
-    optimizer: Any
     source: Source
     loss: Loss
     settings: Settings
@@ -187,54 +183,61 @@ class _Run:
                 self.save(state, best)
                 saved, took = time.monotonic(), time.monotonic() - began
             advance(state.step, len(plan))
-        if settings.patience and best:
-            checkpoints.put_back(self.scorer.module, best)
+        if settings.patience and state.best:
+            self.processes.put_back(best)
+        self.processes.finish()
         self.scorer.module.eval()
         loss = float(np.mean(state.losses[-max(1, len(plan) // 10) :]))
         return Report(state.step, len(plan), loss, state.best, state.best_step, state.tokens, round(state.seconds, 3), resumed_at)
 
     def step(self, state: _State, epoch: int, rows: IntArray, total: int) -> None:
         """Learn from one step's rows; `total` is the number of steps."""
-        start, rank, world = time.perf_counter(), self.accelerator.process_index, self.accelerator.num_processes
+        start, rank, optimizer = time.perf_counter(), self.processes.rank, self.processes.optimizer
         share = learning_rate_share(state.step, total, self.settings.warm_up)
-        for group in self.optimizer.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
-        lengths, groups, together = self.source.lengths, self.source.groups, self.settings.together
-        mine = batches.share_of(rows, lengths, groups, rank, world, together=together)
-        budget = self.settings.token_budget or self.scorer.default_budget()
-        parts = batches.passes(mine, lengths, groups, budget, together=together) or [rows[:1]]  # nothing to do: join in with no weight
-        scale = world / len(rows) if len(mine) else 0.0  # accelerate averages the gradient over processes
+        parts, weights = self._parts(rows)
         with self.torch.random.fork_rng(devices=[self.scorer.device] if self.scorer.device.type == "cuda" else []):
             # Dropout is drawn from the step, so that a resumed run draws the same.
             self.torch.manual_seed(int(np.random.SeedSequence([self.seed, state.step, rank]).generate_state(1)[0]))
-            value = sum(self._descend(part, epoch, len(part) * scale, last=part is parts[-1]) for part in parts)
-        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), self.settings.clip)
-        value, norm = float(self.accelerator.reduce(value, "mean")), float(norm)
+            passes = enumerate(zip(parts, weights, strict=True), start=1)
+            value = sum(self._descend(part, epoch, weight, last=n == len(parts)) for n, (part, weight) in passes)
+        norm, value = self.processes.clip(self.settings.clip), self.processes.mean(value)
         if not np.isfinite(value) or not np.isfinite(norm):
             what = f"the loss was {value} and its gradient {norm} at step {state.step + 1}"
             raise ConvergenceError(what, remedy="lower the learning rate")
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         seconds, tokens = time.perf_counter() - start, int(self.source.lengths[rows].sum())
         state.step, state.tokens, state.seconds = state.step + 1, state.tokens + tokens, state.seconds + seconds
         state.losses = [*state.losses[-(total // 10 + 1) :], value]
-        numbers = {"loss": value, "learning_rate": self.optimizer.param_groups[0]["lr"], "gradient_norm": norm}
+        numbers = {"loss": value, "learning_rate": optimizer.param_groups[0]["lr"], "gradient_norm": norm}
         self.log(
             step=state.step, epoch=epoch, **numbers, items=len(rows), tokens=tokens, passes=len(parts), tokens_per_second=tokens / seconds
         )
+
+    def _parts(self, rows: IntArray) -> tuple[list[IntArray], list[float]]:
+        """This process's forward passes of a step, and what the mean loss of each weighs."""
+        processes, lengths, groups, together = self.processes, self.source.lengths, self.source.groups, self.settings.together
+        budget = self.settings.token_budget or self.scorer.default_budget()
+        shares = [batches.share_of(rows, lengths, groups, rank, processes.world, together=together) for rank in range(processes.world)]
+        cut = [batches.passes(share, lengths, groups, budget, together=together) for share in shares]
+        mine = cut[processes.rank]
+        idle = max(1, processes.passes([len(passes) for passes in cut])) - len(mine)  # passes without weight, to join in with
+        weights = [len(part) * processes.world / len(rows) for part in mine]  # the gradient's mean over processes is taken
+        return mine + [rows[lengths[rows].argmin()][None]] * idle, weights + [0.0] * idle
 
     def _descend(self, rows: IntArray, epoch: int, weight: float, *, last: bool) -> Any:
         """Add the gradient of one forward pass, times its weight; return its share of the step's mean loss."""
         torch, device = self.torch, self.scorer.device
         sequences, targets = self.source.items(rows, epoch)
-        waiting = nullcontext() if last else self.accelerator.no_sync(self.module)  # the devices exchange gradients once per step
-        with waiting, torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._halves()):
-            self.module.train()
-            logits = self.module(*self.scorer.collate(sequences)).float()
+        with self.processes.accumulating(last=last), torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._halves()):
+            self.processes.module.train()
+            logits = self.processes.module(*self.scorer.collate(sequences)).float()
             wanted = torch.as_tensor(targets, dtype=torch.float32, device=device)
             groups = torch.as_tensor(self.source.groups[rows], device=device)
             value = self.loss(logits, wanted, groups) * weight
-            self.accelerator.backward(value)
+            self.processes.accelerator.backward(value)
         return value.detach()
 
     def _halves(self) -> bool:
@@ -243,7 +246,8 @@ class _Run:
 
     def evaluate(self, state: _State, best: dict[str, Any], evaluate: Evaluate) -> dict[str, Any]:
         """Measure; return the weights of the best evaluation so far, or none if the last ones are kept anyway."""
-        found = {name: float(value) for name, value in evaluate().items()}
+        found = self.processes.agreed({name: float(value) for name, value in evaluate().items()})
+        self.processes.after_scoring()
         watch = self.settings.watch
         if watch not in found:
             raise InputError(f"the evaluation has no {watch!r}", remedy=f"watch one of: {', '.join(found)}")
@@ -253,39 +257,30 @@ class _Run:
         state.worse = 0 if better else state.worse + 1
         if better or not self.settings.patience:
             state.best, state.best_step = found, state.step
-        return checkpoints.copy_of(self.weights()) if better and self.settings.patience else best
-
-    def weights(self) -> dict[str, Any]:
-        """The trainable parameters, by name."""
-        return checkpoints.trainable(self.scorer.module)
+        return self.processes.weights() if better and self.settings.patience else best
 
     def save(self, state: _State, best: dict[str, Any]) -> None:
         """Write a checkpoint; one process does."""
-        if self.accelerator.is_main_process:
-            body = asdict(state)
-            checkpoints.write(self.folder, body.pop("step"), body, checkpoints.copy_of(self.weights()), self.optimizer, best)
-        self.accelerator.wait_for_everyone()
+        weights, optimizer, body = self.processes.weights(), self.processes.optimizer_state(), asdict(state)
+        if self.processes.is_main:
+            checkpoints.write(self.folder, body.pop("step"), body, weights, optimizer, best)
+        self.processes.wait()
 
     def resume(self, identity: str) -> tuple[_State, dict[str, Any]]:
         """Take up the checkpoint, if there is one, and cut the log there."""
-        found = checkpoints.read(self.folder, identity)
-        state, best = _State(identity), dict[str, Any]()
-        if found is not None:
-            body, weights, optimizer, best = found
-            checkpoints.put_back(self.scorer.module, weights)
-            self.optimizer.load_state_dict(optimizer)
-            state = _State(**body)
-        if self.accelerator.is_main_process:
+        found = self.processes.resume(self.folder, identity)
+        state, best = (_State(identity), dict[str, Any]()) if found is None else (_State(**found[0]), found[3])
+        if self.processes.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / LOG
             lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() and state.step else []
             path.write_text("".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.step), "utf-8")
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
         return state, best
 
     def log(self, **values: Any) -> None:
         """Add a line to the log."""
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             short = {n: float(f"{v:.6g}") if isinstance(v, float) else v for n, v in values.items()}
             with (self.folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(short) + "\n")
