@@ -7,6 +7,7 @@ draw of the scores for each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import factorial, prod
@@ -18,19 +19,8 @@ from zelo.core.links import LOGIT_PER_PROBIT
 from zelo.errors import InputError
 from zelo.types import Link
 
-__all__ = [
-    "FLOOR",
-    "Panel",
-    "anchors",
-    "bounded",
-    "gains_of",
-    "panels",
-    "random_values",
-    "ranking_values",
-    "replicate_means",
-    "rescaled",
-    "siding",
-]
+__all__ = ["FLOOR", "Panel", "Scored", "anchors", "bounded", "corrected", "gains_of", "panels", "random_values", "ranking_values",
+           "replicate_means", "rescaled", "siding", "values_of"]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -104,6 +94,11 @@ def anchors(gains: FloatArray, k: int) -> FloatArray:
     return np.stack([gains.mean(axis=1) * discount.sum() / ideal, found / ideal], axis=1)
 
 
+def values_of(gains: FloatArray, places: IntArray) -> FloatArray:
+    """Return `ranking_values`, `random_values` and `anchors` side by side [draws, 2 systems + 2]; arguments as for `ranking_values`."""
+    return np.concatenate([ranking_values(gains, places), random_values(gains, places), anchors(gains, places.shape[1])], axis=1)
+
+
 def rescaled(means: FloatArray, own: FloatArray | None = None) -> FloatArray:
     """Return values [..., systems] on the scale that the true scores would give, from means [..., systems + 2] with both anchors last.
 
@@ -123,6 +118,42 @@ def rescaled(means: FloatArray, own: FloatArray | None = None) -> FloatArray:
 def bounded(values: FloatArray) -> FloatArray:
     """Return values in [0, 1], where every nDCG is: with few questions or dull judges the correction shoots beyond its anchors."""
     return np.asarray(np.clip(values, 0.0, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a set of judges makes of the systems, and the documents' scores.
+
+    Attributes:
+        values: [questions, draws, 2 systems + 2], of each question those of `values_of`.
+        score: per question the documents' scores [n].
+    """
+
+    values: FloatArray
+    score: Sequence[FloatArray]
+
+    @property
+    def means(self) -> FloatArray:
+        """Per question [questions, 2 systems + 2]."""
+        return np.asarray(self.values.mean(axis=1))
+
+    @property
+    def level(self) -> FloatArray:
+        """The systems' values [systems], not bounded, so that their order is that of the means."""
+        return corrected(self.means.mean(axis=0))
+
+    @property
+    def by_question(self) -> FloatArray:
+        """What `level` is the mean of [questions, systems]: corrected by the anchors of all questions together."""
+        means = self.means
+        means[:, -2:] = means[:, -2:].mean(axis=0)
+        return corrected(means)
+
+
+def corrected(means: FloatArray) -> FloatArray:
+    """Return values [..., systems], from means [..., 2 systems + 2] of `values_of`; see `rescaled`."""
+    systems = means.shape[-1] // 2 - 1
+    return rescaled(np.concatenate([means[..., :systems], means[..., -2:]], axis=-1), means[..., systems:-2])
 
 
 @dataclass(frozen=True, slots=True)

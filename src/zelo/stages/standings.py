@@ -20,18 +20,7 @@ from zelo.core.paired_comparison import Batch
 from zelo.core.pooling import Rows, rows_by_judge, rows_by_pair
 from zelo.core.score_draws import draw_scores
 from zelo.core.significance import holm, paired_randomization_test
-from zelo.core.system_comparison import (
-    FLOOR,
-    anchors,
-    bounded,
-    gains_of,
-    panels,
-    random_values,
-    ranking_values,
-    replicate_means,
-    rescaled,
-    siding,
-)
+from zelo.core.system_comparison import FLOOR, Scored, bounded, corrected, gains_of, panels, replicate_means, siding, values_of
 from zelo.errors import InputError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Recipe
@@ -73,40 +62,6 @@ class _Field:
         return Batch(documents, ends, self.a[pair], self.b[pair], *columns, names=self.query_ids)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What a set of judges makes of the systems, and the documents' scores.
-
-    `values` [questions, draws, 2 systems + 2]: nDCG of each, what it would be with random documents, and last both anchors.
-    """
-
-    values: FloatArray
-    score: Sequence[FloatArray]
-
-    @property
-    def means(self) -> FloatArray:
-        """Per question [questions, 2 systems + 2]."""
-        return np.asarray(self.values.mean(axis=1))
-
-    @property
-    def level(self) -> FloatArray:
-        """The systems' values [systems], not bounded, so that their order is that of the means."""
-        return _corrected(self.means.mean(axis=0))
-
-    @property
-    def by_question(self) -> FloatArray:
-        """What `level` is the mean of [questions, systems]: corrected by the anchors of all questions together."""
-        means = self.means
-        means[:, -2:] = means[:, -2:].mean(axis=0)
-        return _corrected(means)
-
-
-def _corrected(means: FloatArray) -> FloatArray:
-    """`rescaled` of the last axis of `_Scored.values`."""
-    systems = means.shape[-1] // 2 - 1
-    return rescaled(np.concatenate([means[..., :systems], means[..., -2:]], axis=-1), means[..., systems:-2])
-
-
 class _Scoring:
     """Scores by any weighing of the judges, with the recipe's terms and the same deviates for all of them."""
 
@@ -118,7 +73,7 @@ class _Scoring:
         sizes = zip(field.query_ids, field.doc_ids, strict=True)
         self._normal = [rng_for(recipe.seed, q, "standings").standard_normal((draws, len(d))) for q, d in sizes]
 
-    def score(self, times: Sequence[int]) -> _Scored:
+    def score(self, times: Sequence[int]) -> Scored:
         """Count each judge so many times."""
         used = np.flatnonzero(np.asarray(times) > 0)
         preference, weights = self.answers.preference[:, used], (self.weights * np.asarray(times))[used]
@@ -137,9 +92,8 @@ class _Scoring:
         values = []
         for drawn, copies, places in zip(found.drawn, self.field.copies, self.field.places, strict=True):
             gains = gains_of(drawn[:, copies], fit.link)
-            parts = ranking_values(gains, places), random_values(gains, places), anchors(gains, places.shape[1])
-            values.append(np.concatenate(parts, axis=1))
-        return _Scored(np.stack(values), found.score)
+            values.append(values_of(gains, places))
+        return Scored(np.stack(values), found.score)
 
 
 def run(context: Context) -> Outcome:
@@ -211,7 +165,7 @@ def _weights(context: Context, answers: Answers) -> tuple[FloatArray, _Terms | N
     return weight, (np.nan_to_num(effect), np.where(np.isnan(slope), 1.0, slope))
 
 
-def _standings(context: Context, scoring: _Scoring, base: _Scored) -> Standings:
+def _standings(context: Context, scoring: _Scoring, base: Scored) -> Standings:
     recipe, field, answers = context.recipe, scoring.field, scoring.answers
     judges, seed, resamples = len(answers.judges), recipe.seed, recipe.evaluate.resamples
     means = base.level
@@ -256,7 +210,7 @@ def _standing(
 
 
 def _replicates(
-    scoring: _Scoring, base: _Scored, sets: Sequence[tuple[int, ...]], chances: Sequence[float], context: Context
+    scoring: _Scoring, base: Scored, sets: Sequence[tuple[int, ...]], chances: Sequence[float], context: Context
 ) -> tuple[FloatArray, FloatArray]:
     """Means of replicates of the whole comparison [resamples, systems], and the mean by each set of judges [sets, systems]."""
     seed = context.recipe.seed
@@ -267,15 +221,15 @@ def _replicates(
     for number, (times, count) in enumerate(zip(sets, counts.tolist(), strict=True)):
         scored = base if len(set(times)) == 1 else scoring.score(times)
         centers.append(bounded(scored.level))
-        drawn.append(_corrected(replicate_means(scored.values, count, rng_for(seed, str(times), "replicates"))))
+        drawn.append(corrected(replicate_means(scored.values, count, rng_for(seed, str(times), "replicates"))))
         advance(number + 1, len(sets))
     return np.concatenate(drawn), np.stack(centers)
 
 
-def _sources(base: _Scored, centers: FloatArray, chance: FloatArray, recipe: Recipe) -> list[tuple[float, float, float | None]]:
+def _sources(base: Scored, centers: FloatArray, chance: FloatArray, recipe: Recipe) -> list[tuple[float, float, float | None]]:
     """Per system half of the 95 % interval that the choice of questions, the votes and the choice of judges alone make."""
-    means = bounded(_corrected(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source"))))
-    votes = bounded(_corrected(base.values.mean(axis=0))).std(
+    means = bounded(corrected(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source"))))
+    votes = bounded(corrected(base.values.mean(axis=0))).std(
         axis=0
     )  # draws of different questions are independent: their means already are draws
     judges = np.sqrt(chance @ (centers - chance @ centers) ** 2).tolist() if len(centers) > 1 else [None] * len(votes)
@@ -283,7 +237,7 @@ def _sources(base: _Scored, centers: FloatArray, chance: FloatArray, recipe: Rec
     return [(1.96 * a, 1.96 * b, None if c is None else 1.96 * c) for a, b, c in rows]
 
 
-def _by_judge(scoring: _Scoring, base: _Scored, judges: int) -> tuple[FloatArray, FloatArray]:
+def _by_judge(scoring: _Scoring, base: Scored, judges: int) -> tuple[FloatArray, FloatArray]:
     """Values by each judge alone, and by all others [judges, systems]; without any for a single judge."""
     if judges == 1:
         return base.level[None], np.zeros((0, len(base.level)))
@@ -299,7 +253,7 @@ def _interval(drawn: FloatArray) -> tuple[float, float]:
 
 def _differences(
     field: _Field,
-    base: _Scored,
+    base: Scored,
     drawn: FloatArray,
     means: FloatArray,
     order: list[int],
@@ -324,7 +278,7 @@ def _differences(
     return found
 
 
-def _shares(field: _Field, base: _Scored, recipe: Recipe) -> list[tuple[int, float, float | None, float]]:
+def _shares(field: _Field, base: Scored, recipe: Recipe) -> list[tuple[int, float, float | None, float]]:
     """Per system: questions answered, share of documents that it alone shows, and how often those and all of its documents win."""
     systems = len(field.systems)
     answered, shown, alone = np.zeros(systems, np.int64), np.zeros(systems), np.zeros(systems)
