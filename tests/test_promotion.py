@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from serving import Overlap, overlap
 from test_watching import log_of
 from zelo import promotion
 from zelo.collections.beir import read_queries
-from zelo.errors import WorkspaceError
+from zelo.encoders.transformer import Encoder
+from zelo.encoders.vectors import load_vectors
+from zelo.errors import JudgeError, WorkspaceError
 from zelo.judges import Comparison
 from zelo.serve.batching import Batcher
 from zelo.serve.loading import Served, load_served
@@ -49,11 +53,25 @@ def watched(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_failures_teach_a_child_that_passes_a_gate_or_does_not(watched: Path, tmp_path: Path) -> None:
+def test_failures_teach_a_child_that_passes_a_gate_or_does_not(watched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent, child = shutil.copytree(watched, tmp_path / "ws"), tmp_path / "child"
     before = {p: p.read_bytes() for p in parent.rglob("*") if p.is_file()}
-    ran = zelo("refine", parent, child, "--live")
+    encode = Encoder.encode
+
+    def nudged(self: Encoder, texts: Sequence[str], **options: Any) -> Any:
+        """As in low precision: the last digits depend on the texts of a batch."""
+        found = encode(self, texts, **options)
+        return replace(found, pooled=found.pooled * np.float32(1 + len(texts) * 1e-4))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Encoder, "encode", nudged)
+        ran = zelo("refine", parent, child, "--live")
     assert ran.code == 0, ran.err
+    for kind in ("documents", "queries"):
+        (old_ids, theirs), (new_ids, ours) = (load_vectors(root / "vectors" / kind) for root in (parent, child))
+        place = {name: i for i, name in enumerate(new_ids)}
+        assert np.array_equal(ours.pooled[[place[i] for i in old_ids]], theirs.pooled)
+        assert all(np.array_equal(ours.tokens_of(place[name]), theirs.tokens_of(i)) for i, name in enumerate(old_ids))
     assert {p: p.read_bytes() for p in before} == before
     old, new = (Workspace.open(root) for root in (parent, child))
     texts = {q.text for q in read_queries(new.path("queries"))} - {q.text for q in read_queries(old.path("queries"))}
@@ -140,6 +158,24 @@ def test_the_gate_s_difference_has_the_sign_and_the_size_of_what_changed() -> No
     worse = judged_difference([Sides(s.query, s.old, s.new, 3) for s in better], Longer(), "live", 0)
     assert worse.mean == pytest.approx(-1 / 3)
     assert judged_difference(same, Longer(), "live", 0).p_value == 1
+
+
+def test_a_gate_that_was_not_answered_is_no_gate() -> None:
+    class Silent:
+        """A panel whose budget has ended."""
+
+        weights, across = np.array([1.0]), np.array([False])
+
+        def ask(self, comparisons: Any) -> Any:
+            return np.full((len(comparisons), 1), np.nan)
+
+        def levels(self, query: str, texts: Any) -> Any:
+            raise NotImplementedError
+
+    sides = [Sides(f"q{i}", ("new",), ("old",), 3) for i in range(5)] + [Sides("same", (), (), 3)] * 5
+    with pytest.raises(JudgeError, match="5 of 10 were not answered"):
+        judged_difference(sides, Silent(), "own", 0, 0.4)
+    assert judged_difference(sides, Silent(), "own", 0, 0.5).mean == 0.0
 
 
 def test_a_request_is_scored_by_one_model_across_a_change() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zelo.errors import InputError
-from zelo.watching.days import Days
+from zelo.watching.days import Days, News
 from zelo.watching.log import Returned, Search, read_log
 from zelo.watching.sampling import Gathered
 
@@ -92,6 +92,9 @@ def test_spans_in_three_forms_say_the_same(tmp_path: Path) -> None:
         ('{"query": "a", "results": [{}], "time": 0}', "no doc_id"),
         ('{"query": "a", "results": [{"doc_id": "d", "score": "high"}], "time": 0}', "no finite number"),
         ('{"query": "\\ud800", "results": [], "time": 0}', "surrogate"),
+        ('{"query": "a", "results": ["\\ud800"], "time": 0}', "surrogate"),
+        ('{"query": "a", "results": [], "clicks": [{"doc_id": "\\ud800"}], "time": 0}', "surrogate"),
+        ('{"query": "a", "results": [{"doc_id": "d", "score": 1' + "0" * 400 + '}], "time": 0}', "no finite number"),
         ('{"name": "other"}', 'needs "query"'),
         ('{"resourceSpans": [1]}', "unknown form"),
     ],
@@ -162,7 +165,7 @@ def test_the_sample_of_a_day_is_the_same_in_any_order_and_covers_the_strata(tmp_
     for order in (found, found[::-1]):
         gathered = Gathered(0)
         for search in order:
-            gathered.add(search, search.place)
+            gathered.add(search)
         samples.append(gathered.sample(40))
     assert samples[0] == samples[1]
     assert len(samples[0]) == 40
@@ -180,3 +183,46 @@ def test_two_logs_of_one_name_are_both_read(tmp_path: Path) -> None:
         logs[-1].write_text(line(1, name))
     news = Days(tmp_path).read(logs, "2026-03-01", "", 0)
     assert sorted(search.query for search in news.days["2026-03-01"].reservoir) == ["a", "b"]
+
+
+def watched(folder: Path, logs: list[Path], until: str) -> tuple[News, list[str]]:
+    """Read as a run does that judges everything that is over."""
+    days = Days(folder)
+    news = days.read(logs, until, "", 0)
+    for day in news.days:
+        days.seal(day, {"rows": []})
+    days.close(news)
+    return news, sorted(search.query for gathered in news.days.values() for search in gathered.reservoir)
+
+
+def test_a_rotated_log_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    log, packed = tmp_path / "log.jsonl", tmp_path / "log.jsonl.1.gz"
+    log.write_text(line(1, "a") + line(2, "b"))
+    assert watched(tmp_path, [log], "2026-03-01")[1] == ["a"]
+    log.write_text(log.read_text() + line(2, "c"))
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    log.write_text(line(2, "d"))
+    news, queries = watched(tmp_path, [packed, log], "2026-03-02")
+    assert queries == ["b", "c", "d"]  # of the former file what had not been judged, and nothing late
+    assert (sum(r.late for r in news.readings.values()), news.replaced) == (0, [])
+    packed.write_bytes(gzip.compress((line(3, "e") + line(3, "f")).encode()))  # the next night, under the same name
+    log.write_text(line(3, "g"))
+    news, queries = watched(tmp_path, [packed, log], "2026-03-03")
+    assert queries == ["e", "f", "g"]
+    assert [path.name for path in news.replaced] == ["log.jsonl"]  # whose "d" had been judged, but nobody knows whether it had grown
+
+
+def test_a_file_given_twice_and_a_search_logged_twice_count_once(tmp_path: Path) -> None:
+    log, link, copy = tmp_path / "log.jsonl", tmp_path / "link.jsonl", tmp_path / "copy.jsonl"
+    log.write_text(line(1, "a") + line(1, "b") + line(1, "a"))
+    link.symlink_to(log)
+    copy.write_text(line(1, "b"))
+    news, queries = watched(tmp_path, [log, link, copy, log], "2026-03-01")
+    assert queries == ["a", "b"]
+    assert (news.days["2026-03-01"].searches, news.days["2026-03-01"].repeated) == (2, 2)
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_time_in_any_unit(tmp_path: Path, unit: int) -> None:
+    (found,) = searches(tmp_path / "log.jsonl", OURS | {"time": 1_772_323_200 * unit})
+    assert found.day == "2026-03-01"

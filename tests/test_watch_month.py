@@ -29,7 +29,7 @@ def alarms(fault: str, seed: int) -> dict[int, Any]:
     for count, (day, searches) in enumerate(world.month(fault, FIRST, 0.5, DAYS, 60).items()):
         gathered = Gathered(seed)
         for search in searches:
-            gathered.add(search, search.place)
+            gathered.add(search)
         sampled = gathered.sample(SETTINGS.per_day)
         prepared = [prepare(one.search, world, SETTINGS.challengers, SETTINGS.depth) for one in sampled]
         rows = judge_searches(prepared, panel, anchors, SETTINGS.anchors, seed)

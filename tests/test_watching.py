@@ -15,6 +15,8 @@ from conftest import zelo
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.trec import read_run
 from zelo.judges import Comparison
+from zelo.recipe import Watch
+from zelo.watching.drift import assess
 from zelo.watching.finding import Prepared, prepare
 from zelo.watching.judging import Anchor, judge_searches
 from zelo.watching.log import Returned, Search
@@ -78,7 +80,7 @@ def test_a_month_is_judged_day_by_day_and_a_broken_reranker_is_an_alarm(workspac
     assert whole.code == 0
     assert "no alarm" in whole.out
     assert "2026-03-05" not in whole.out
-    assert "16 searches are of days that are not over" in whole.out
+    assert "16 searches of days that are not over" in whole.out
     with log.open("a") as handle:
         handle.write(log_of(workspace, range(6, 9), broken=True))
     ran = zelo("watch", workspace, "--log", log, "--json")
@@ -246,6 +248,41 @@ def test_documents_that_only_the_source_has_are_searched_for(workspace: Path, tm
     assert ran.code == 0, ran.err
     kinds = [json.loads(line)["kind"] for line in (workspace / "watch" / "failures.jsonl").read_text().splitlines()]
     assert kinds.count("never_ingested") > len(kinds) / 2
+
+
+def test_days_that_do_not_compare_start_a_new_baseline_and_small_ones_take_no_place() -> None:
+    def day(rows: int, **other: Any) -> dict[str, Any]:
+        return {"judges": ["j"], "setup": {"challengers": 5}, "rows": [row(weight=1 / rows, candidates_logged=True)] * rows} | other
+
+    def row(**other: Any) -> dict[str, Any]:
+        return {"quality": 0.8, "level": 0.5, "noise": 0.09, "expected": [], "challengers": [], "empty": False, "best": ""} | other
+
+    settings = Watch(baseline_days=3)
+    sealed = {f"2026-03-0{d}": day(20) for d in range(1, 6)}
+    drift = assess({"1970-01-01": day(3), **sealed}, settings)
+    assert drift.charts["quality"].baseline_days == ("2026-03-01", "2026-03-02", "2026-03-03")
+    assert drift.charts["quality"].judge_error == pytest.approx(0.3)
+    assert "unplaced" not in drift.charts
+    assert drift.left_out == 1
+    later = {f"2026-03-1{d}": day(20, setup={"challengers": 2}) for d in range(2)}
+    assert assess(sealed | later, settings).wanting == 1
+    assert assess({"2026-03-01": day(3)}, Watch(per_day=3, baseline_days=2)).wanting == 1
+
+
+def test_ids_of_another_scheme_are_no_quiet_day(workspace: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [json.loads(line) for line in log_of(workspace, range(1, 3)).splitlines()]
+    strange = [row | {"results": [{"doc_id": f"other/{doc['doc_id']}"} for doc in row["results"]]} for row in rows]
+    log.write_text("".join(json.dumps(row) + "\n" for row in strange))
+    ran = zelo("watch", workspace, "--log", log, *QUICK)
+    assert ran.code == 2
+    assert "none of the documents that were returned on 2026-03-01 is in the workspace, such as 'other/" in ran.err
+    log.write_text("".join(json.dumps(row) + "\n" for pair in zip(rows, strange, strict=True) for row in pair))
+    ran = zelo("watch", workspace, "--log", log, *QUICK, "--until", "2026-03-05")
+    assert ran.code == 0, ran.err
+    assert "are not in the workspace and were not compared" in ran.out
+    assert "no searches in the logs after 2026-03-02: 3 days up to 2026-03-05 without any" in ran.out
+    assert "is no day" in zelo("watch", workspace, "--log", log, "--set", "watch.baseline_from=tomorrow").err
 
 
 def test_what_cannot_be_watched_is_said_in_a_line(workspace: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def judged(log: Mapping[str, Sequence[Search]], finder: Finder, panel: Panel, an
     for day, searches in log.items():
         gathered = Gathered(seed)
         for search in searches:
-            gathered.add(search, search.place)
+            gathered.add(search)
         sampled = gathered.sample(settings.per_day)
         prepared = [prepare(one.search, finder, settings.challengers, settings.depth) for one in sampled]
         rows = judge_searches(prepared, panel, anchors, settings.anchors, seed)

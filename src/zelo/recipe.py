@@ -11,6 +11,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,12 @@ from typing import Any, Literal
 from zelo.errors import RecipeError
 from zelo.parameters import build, parameter, parse_value, require_known, toml_section, toml_value
 from zelo.sections import Benchmark as Benchmark
+from zelo.sections import Customer as Customer
 from zelo.sections import Ingest as Ingest
 from zelo.sections import Planning as Planning
 from zelo.sections import Rankings as Rankings
 from zelo.sections import Refine as Refine
+from zelo.sections import Watch as Watch
 from zelo.types import Link
 
 LEGS = ("bm25", "dense", "imported")
@@ -251,41 +254,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Customer:
-    """What the judges are told about one customer's searches, instead of judge.criterion and judge.context."""
-
-    criterion: str = parameter("", "what relevance means to this customer; empty = judge.criterion")
-    context: str = parameter("", "what this customer's documents and searches are; empty = judge.context")
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Live searches, judged by `zelo watch`. No stage reads this section."""
-
-    per_day: int = parameter(40, "searches judged per day", least=2)
-    questions: int = parameter(4000, "most questions to judges per day, all judges together", least=1)
-    dollars: float = parameter(0.0, "most US dollars per day; 0 = no cap", least=0.0)
-    challengers: int = parameter(5, "documents per search that are compared with the first three that were returned", least=1, most=50)
-    depth: int = parameter(
-        10, "documents that users look at; what is returned below counts as a candidate that was ranked too low", least=1
-    )
-    pool: int = parameter(50, "documents that each leg of the first stage finds, and that the student reranks", least=1)
-    anchors: int = parameter(4, "good answers to other queries that the best document is compared with, by judges that can", least=0)
-    win: float = parameter(0.8, "a challenger that wins this share of its comparisons is a failure of the search", least=0.5, most=1.0)
-    poor: float = parameter(
-        0.05, "the best document is not good enough below the level that this share of the baseline has", least=0.0, most=0.5
-    )
-    baseline_days: int = parameter(7, "days that say what is ordinary", least=2)
-    baseline_from: str = parameter("", "the first day that counts, as 2026-03-01: after a deliberate change; empty = the first in the log")
-    memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
-    width: float = parameter(3.5, "standard errors from the ordinary level to an alarm", least=0.5, most=10.0)
-    trust_lines: bool = parameter(False, "tell the judges the criterion and context that log lines bring: only if no stranger writes them")
-    gate_queries: int = parameter(200, "held-out live queries, the newest, that `zelo promote` compares two models on", least=20)
-    margin: float = parameter(0.02, "how much worse on the fixed set a new model may be at most, in the first measure", least=0.0, most=1.0)
-    customers: Mapping[str, Customer] = parameter({}, 'one table per customer of the log: [watch.customers."NAME"]')
-
-
-@dataclass(frozen=True)
 class Report:
     """The page for people."""
 
@@ -384,6 +352,12 @@ def from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     if ("imported" in legs) != bool(recipe.retrieve.run):
         remedy = 'set retrieve.run to a TREC run and put "imported" among retrieve.legs, or neither'
         raise RecipeError("retrieve.run and the leg imported go together", where=where, remedy=remedy)
+    if recipe.watch.baseline_from:
+        try:
+            datetime.strptime(recipe.watch.baseline_from, "%Y-%m-%d")
+        except ValueError:
+            what = f"watch.baseline_from = {recipe.watch.baseline_from!r} is no day"
+            raise RecipeError(what, where=where, remedy="write it as 2026-03-01") from None
     return recipe
 
 

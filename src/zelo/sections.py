@@ -1,4 +1,4 @@
-"""Sections of the recipe that say where data comes from: documents and questions, other systems, a parent. The others are in recipe.py."""
+"""Sections of the recipe about what comes from outside: data, other systems, a parent, live searches. The others are in recipe.py."""
 
 from __future__ import annotations
 
@@ -78,3 +78,41 @@ class Planning:
     gpu_tflops: float = parameter(989.0, "of one GPU: its peak in 10^12 bfloat16 operations per second (H100: 989)", least=0.001)
     utilization: float = parameter(0.4, "share of the peak that training and reading reach", least=0.001, most=1.0)
     gpu_price: float = parameter(0.0, "US dollars per GPU-hour; 0 = unknown", least=0.0)
+
+
+@dataclass(frozen=True)
+class Customer:
+    """What the judges are told about one customer's searches, instead of judge.criterion and judge.context."""
+
+    criterion: str = parameter("", "what relevance means to this customer; empty = judge.criterion")
+    context: str = parameter("", "what this customer's documents and searches are; empty = judge.context")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Live searches, judged by `zelo watch`. No stage reads this section."""
+
+    per_day: int = parameter(40, "searches judged per day", least=2)
+    questions: int = parameter(4000, "most questions to judges per day, all judges together", least=1)
+    dollars: float = parameter(0.0, "most US dollars per day; 0 = no cap", least=0.0)
+    challengers: int = parameter(5, "documents per search that are compared with the first three that were returned", least=1, most=50)
+    depth: int = parameter(
+        10, "documents that users look at; what is returned below counts as a candidate that was ranked too low", least=1
+    )
+    pool: int = parameter(50, "documents that each leg of the first stage finds, and that the student reranks", least=1)
+    anchors: int = parameter(4, "good answers to other queries that the best document is compared with, by judges that can", least=0)
+    win: float = parameter(0.8, "a challenger that wins this share of its comparisons is a failure of the search", least=0.5, most=1.0)
+    poor: float = parameter(
+        0.05, "the best document is not good enough below the level that this share of the baseline has", least=0.0, most=0.5
+    )
+    fewest: int = parameter(
+        5, "judged searches below which a day is on no chart and no day of the baseline: lines of a wrong clock, a holiday", least=1
+    )
+    baseline_days: int = parameter(7, "days that say what is ordinary", least=2)
+    baseline_from: str = parameter("", "the first day that counts, as 2026-03-01: after a deliberate change; empty = the first in the log")
+    memory: float = parameter(0.3, "weight of the newest day in the charts' moving average (EWMA)", least=0.01, most=1.0)
+    width: float = parameter(3.5, "standard errors from the ordinary level to an alarm", least=0.5, most=10.0)
+    trust_lines: bool = parameter(False, "tell the judges the criterion and context that log lines bring: only if no stranger writes them")
+    gate_queries: int = parameter(200, "held-out live queries, the newest, that `zelo promote` compares two models on", least=20)
+    margin: float = parameter(0.02, "how much worse on the fixed set a new model may be at most, in the first measure", least=0.0, most=1.0)
+    customers: Mapping[str, Customer] = parameter({}, 'one table per customer of the log: [watch.customers."NAME"]')

@@ -40,7 +40,7 @@ def refine(
     "score" if you like; the document with the most per query counts.
 
     --live: the queries of failed live searches become training queries, and the better document that the judges found is their
-    reference. Documents and queries are encoded anew. zelo promote then asks whether the new model is better.
+    reference. Only they are encoded; the rest keeps its vectors. zelo promote then asks whether the new model is better.
     """
     from zelo import progress, refining
 

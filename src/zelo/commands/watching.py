@@ -49,7 +49,7 @@ def watch(
         found = running.look(opened)
         if not found.drift.days:
             raise InputError("no day has been judged yet", where=str(workspace), remedy="give --log FILE")
-        summary = running.summarized(opened, found)
+        summary = running.write_reports(opened, found) if settings else running.summarized(opened, found)
     else:
         with progress.for_stream() as shown:
             found = running.watch(opened, logs, _last_day(until), source, shown)
@@ -74,6 +74,7 @@ def _last_day(until: str | None) -> str:
 
 def lines(found: Watched, summary: dict[str, Any], workspace: Path) -> Iterator[str]:
     """Yield what is to be read on a terminal."""
+    from zelo.watching.running import count
     from zelo.watching.sorting import KINDS
 
     drift = found.drift
@@ -87,10 +88,12 @@ def lines(found: Watched, summary: dict[str, Any], workspace: Path) -> Iterator[
     if not found.judged:
         yield "no new day that is over"
     if drift.left_out:
-        yield f"{drift.left_out:,} judged days are left out: other judges, before watch.baseline_from, or nothing judged"
+        why = "judged in another way, before watch.baseline_from, or fewer than watch.fewest searches"
+        yield f"{count(drift.left_out, 'judged day')} left out: {why}"
     if drift.wanting:
-        yield f"{len(drift.days)} days judged; the baseline needs {drift.wanting} more before there are charts"
+        yield f"{count(len(drift.days), 'day')} judged; the baseline needs {drift.wanting} more before there are charts"
         return
+    yield f"charts up to {drift.days[-1]}:"
     yield f"{'':<16}{'ordinarily':>11}{'now':>8}{'limit':>8}"
     for chart in drift.charts.values():
         if chart.points:

@@ -51,6 +51,22 @@ class TextVectors:
         return self.token_ids[self.offsets[i] : self.offsets[i + 1]]
 
 
+def gather(parts: Sequence[TextVectors], which: Sequence[tuple[int, int]]) -> TextVectors:
+    """Put texts together from several sets of vectors: one per entry of `which`, a place in `parts` and in that set.
+
+    Token vectors are kept where every set has them.
+    """
+    lengths = np.array([parts[p].offsets[i + 1] - parts[p].offsets[i] for p, i in which], np.int64)
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    dim = parts[0].pooled.shape[1]
+    pooled = np.stack([parts[p].pooled[i] for p, i in which]) if which else np.zeros((0, dim), np.float32)
+    ids = [np.zeros(0, np.int32), *(parts[p].ids_of(i) for p, i in which)]
+    tokens = None
+    if all(part.tokens is not None for part in parts):
+        tokens = np.concatenate([np.zeros((0, dim), np.float16), *(parts[p].tokens_of(i) for p, i in which)])
+    return TextVectors(pooled, tokens, offsets, np.concatenate(ids))
+
+
 def save_vectors(folder: Path, ids: Sequence[str], vectors: TextVectors) -> None:
     """Write pooled.npy, tokens.npy (if there are any), offsets.npy, token_ids.npy and ids.json into a folder.
 

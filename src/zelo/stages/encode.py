@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.trec import read_run
-from zelo.encoders.transformer import load_encoder
-from zelo.encoders.vectors import TextVectors, load_vectors, save_vectors
+from zelo.encoders.transformer import Encoder, load_encoder
+from zelo.encoders.vectors import TextVectors, gather, load_vectors, save_vectors
 from zelo.encoders.weights import model_digest, resolve_model
-from zelo.errors import InputError, MissingExtraError
+from zelo.errors import InputError, MissingExtraError, WorkspaceError
 from zelo.pipeline import Context, Outcome, find
 from zelo.recipe import Recipe, to_dict
 from zelo.types import Document
-from zelo.workspace import fingerprint, share
+from zelo.workspace import Workspace, fingerprint, share
 
 _BY_VECTORS = ("dense", "late_interaction")  # judges
 _CHARACTERS_PER_TOKEN = 4  # of English; only to foresee the size of the token vectors
@@ -49,8 +50,11 @@ def run(context: Context) -> Outcome:
     foreseen = sum(min(len(t) // _CHARACTERS_PER_TOKEN + 2, encoder.max_tokens) for t in texts)
     keeps_tokens = foreseen <= settings.max_token_vectors
     note = f"{settings.model} on {encoder.engine}, {encoder.precision}"
-    if _documents_stay(context):
-        share(context.workspace.path("vectors") / "documents", folder / "documents")
+    parent = _parent(context)
+    same_corpus = parent is not None and parent.digest("corpus") == context.workspace.digest("corpus")
+    if same_corpus or _documents_stay(context):
+        owner = parent if parent is not None and same_corpus else context.workspace
+        share(owner.path("vectors") / "documents", folder / "documents")
         tokens = len(load_vectors(folder / "documents")[1].token_ids)
         note += "; the documents' vectors stay, only questions are new"
     else:
@@ -58,11 +62,48 @@ def run(context: Context) -> Outcome:
         save_vectors(folder / "documents", [d.doc_id for d in documents], vectors)
         tokens = len(vectors.token_ids)
     queries = list(read_queries(context.read("queries")))
-    encoded = encoder.encode([q.text for q in queries], tokens=True, progress=context.progress.task("encoding questions"))
+    encoded = _encode_queries([q.text for q in queries], encoder, parent, context)
     save_vectors(folder / "queries", [q.query_id for q in queries], encoded)
     if not keeps_tokens:
         note += f"; token vectors are made when needed, about {foreseen:,} are more than encode.max_token_vectors"
     return Outcome({"documents": len(documents), "queries": len(queries), "tokens": tokens}, notes=(note,))
+
+
+def _encode_queries(texts: list[str], encoder: Encoder, parent: Workspace | None, context: Context) -> TextVectors:
+    """Encode queries; those of a parent keep its vectors.
+
+    In low precision a vector depends in its last digits on the texts beside it in a batch. A parent's query encoded anew among
+    others would have other candidates than the parent's model has ranked.
+    """
+    known: dict[str, int] = {}
+    parts: list[TextVectors] = []
+    if parent is not None:
+        query_ids, vectors = load_vectors(parent.path("vectors") / "queries")
+        text_of = {q.query_id: q.text for q in read_queries(parent.path("queries"))}
+        known = {text_of[query_id]: i for i, query_id in enumerate(query_ids) if query_id in text_of}
+        parts = [vectors] if vectors.tokens is not None else []
+    if not parts:
+        return encoder.encode(texts, tokens=True, progress=context.progress.task("encoding questions"))
+    new = [text for text in texts if text not in known]
+    parts.append(encoder.encode(new, tokens=True, progress=context.progress.task("encoding questions")))
+    fresh = iter(range(len(new)))
+    return gather(parts, [(0, known[text]) if text in known else (1, next(fresh)) for text in texts])
+
+
+def _parent(context: Context) -> Workspace | None:
+    """Return the workspace that this one is a refine round of, if its vectors are by the same encoder and settings; else None."""
+    if not context.recipe.refine.parent:
+        return None
+    try:
+        parent = Workspace.open(Path(context.recipe.refine.parent))
+    except WorkspaceError:
+        return None
+    entry = parent.entry("encode")
+    if entry is None or entry.writes.get("vectors") != parent.digest("vectors"):
+        return None
+    same_way = to_dict(parent.recipe)["encode"] == to_dict(context.recipe)["encode"]
+    now = external(context.recipe)
+    return parent if same_way and all(entry.reads.get(name) == digest for name, digest in now.items()) else None
 
 
 def _documents_stay(context: Context) -> bool:

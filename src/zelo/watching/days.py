@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from zelo.errors import InputError, WorkspaceError
-from zelo.watching.log import Search, read_log
+from zelo.watching.log import Search, open_log, read_log, readable
 from zelo.watching.sampling import Gathered
 
 FOLDER = "watch"
 JOURNAL = "judgments.sqlite"
 _LOGS = "logs.json"
 _CHECKED = 4096  # bytes before the place where reading goes on: a log that was rewritten is read from the start
+_FORMER = 50  # files of which another one has taken the place, to be known again by another name
 SHOWN_FAULTS = 5
 MOST_FAULTY = 0.2
 """Share of new lines that may be unreadable."""
@@ -25,12 +26,18 @@ MOST_FAULTY = 0.2
 
 @dataclass
 class Reading:
-    """Where a log stands. `offset` and `number` say where reading begins, `seen` how far earlier runs have read."""
+    """Where a log stands. `offset` and `number` say where reading begins, `seen` how far earlier runs have read.
+
+    `head` and `check` identify what stands at the beginning and before the offset: they recognize a file that was renamed or packed.
+    `rotated` says that it was known by another name before: such files do not grow.
+    """
 
     offset: int = 0
     number: int = 0
     seen: int = 0
+    head: str = ""
     check: str = ""
+    rotated: bool = False
     late: int = 0
     faults: int = 0
     named: list[str] = field(default_factory=list)
@@ -38,11 +45,15 @@ class Reading:
 
 @dataclass
 class News:
-    """What the logs have that is not judged: by day, and how many searches are of days that are not over."""
+    """What the logs have that is not judged: by day, and how many searches are of days that are not over.
+
+    `readings` are of the logs that were given, by their path; `replaced` those of which another file has taken the place.
+    """
 
     days: dict[str, Gathered]
     waiting: int
     readings: dict[str, Reading]
+    replaced: list[Path]
     next_places: dict[str, tuple[int, int]]
 
 
@@ -86,15 +97,16 @@ class Days:
     def _begun(self, day: str) -> Path:
         return self.folder / "days" / f"{day}.begun"
 
-    def readings(self) -> dict[str, Reading]:
-        """Return where each log stands."""
+    def readings(self) -> tuple[dict[str, Reading], list[Reading]]:
+        """Return where each log stands, and where files stood of which another one has taken the place."""
         path = self.folder / _LOGS
         if not path.is_file():
-            return {}
-        return {name: Reading(**found) for name, found in json.loads(path.read_text("utf-8")).items()}
+            return {}, []
+        found = json.loads(path.read_text("utf-8"))
+        return {name: Reading(**row) for name, row in found["logs"].items()}, [Reading(**row) for row in found["former"]]
 
     def read(self, logs: list[Path], until: str, first: str, seed: int) -> News:
-        """Read what is new in the logs.
+        """Read what is new in the logs; one that is given twice is read once.
 
         Args:
             logs: files.
@@ -106,14 +118,25 @@ class Days:
             InputError: a log cannot be read, or too many of its new lines cannot.
         """
         closed = set(self.sealed())
-        news = News({}, 0, self.readings(), {})
-        for log in logs:
-            name = str(log.resolve())
-            reading = news.readings.setdefault(name, Reading())
-            if reading.offset and _check(log, reading.offset) != reading.check:  # another file, or a rewritten one
-                reading = news.readings[name] = Reading(faults=reading.faults, late=reading.late, named=reading.named)
-            self._read_one(log, reading, news, closed, until, first, seed)
-        self._write(news.readings)
+        known, former = self.readings()
+        news = News({}, 0, {}, [], {})
+        replaced: dict[str, Reading] = {}
+        adopted: list[Reading] = []
+        paths = {str(log.resolve()): log for log in logs}
+        for name, log in paths.items():
+            mine = known.get(name)
+            if mine is None or not _stands_in(mine, log):
+                others = [r for other, r in known.items() if other != name]
+                found = next((r for r in (*others, *former, *replaced.values()) if r.offset and _stands_in(r, log)), None)
+                if mine is not None:
+                    replaced[name] = mine
+                adopted += [found] if found else []
+                mine = replace(found, rotated=True) if found else Reading()
+            news.readings[name] = mine
+            self._read_one(log, mine, news, closed, until, first, seed)
+        lost = {name for name, reading in replaced.items() if not reading.rotated and not any(reading is one for one in adopted)}
+        news.replaced = [paths[name] for name in sorted(lost)]
+        self._write(known | news.readings, [*former, *replaced.values()][-_FORMER:])
         return news
 
     def _read_one(self, log: Path, reading: Reading, news: News, closed: set[str], until: str, first: str, seed: int) -> None:
@@ -126,14 +149,14 @@ class Days:
             if line.fault and fresh:
                 faulty += 1
                 reading.named = [*reading.named, f"{log.name}:{line.number}: {line.fault}"][-SHOWN_FAULTS:]
-            for i, search in enumerate(line.searches):
+            for search in line.searches:
                 if search.day > until:
                     news.waiting += 1
                     open_at = open_at or (line.start, line.number - 1)
                 elif search.day in closed:
                     reading.late += fresh
                 elif search.day >= first:
-                    news.days.setdefault(search.day, Gathered(seed)).add(search, f"{search.place}.{i}")
+                    news.days.setdefault(search.day, Gathered(seed)).add(search)
             end = (line.end, line.number)
         if faulty > MOST_FAULTY * new:
             what = f"{faulty:,} of {new:,} new lines cannot be read; the last: {reading.named[-1]}"
@@ -144,13 +167,17 @@ class Days:
 
     def close(self, news: News) -> None:
         """Remember that all days that were over are judged: the next reading begins after them."""
+        known, former = self.readings()
         for name, (offset, number) in news.next_places.items():
-            reading = news.readings[name]
-            reading.offset, reading.number, reading.check = offset, number, _check(Path(name), offset)
-        self._write(news.readings)
+            head, check = _marks(Path(name), offset)
+            known[name] = replace(news.readings[name], offset=offset, number=number, head=head, check=check)
+        self._write(known, former)
 
-    def _write(self, readings: Mapping[str, Reading]) -> None:
-        write_json(self.folder / _LOGS, {name: vars(reading) for name, reading in readings.items()})
+    def _write(self, known: Mapping[str, Reading], former: Sequence[Reading]) -> None:
+        write_json(
+            self.folder / _LOGS,
+            {"logs": {name: vars(reading) for name, reading in known.items()}, "former": [vars(reading) for reading in former]},
+        )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -168,14 +195,22 @@ def write_json(path: Path, value: Any) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _check(path: Path, offset: int) -> str:
-    """Identify what stands before a place of a plain file; of a compressed one, its name is trusted."""
-    if path.suffix == ".gz":
-        return "gz"
-    with path.open("rb") as handle:
-        start = max(0, offset - _CHECKED)
+def _stands_in(reading: Reading, path: Path) -> bool:
+    """Whether a file has what was read: the same beginning, and the same before the place where reading goes on."""
+    if not reading.offset:
+        return True
+    return _read_part(path, 0, min(reading.offset, _CHECKED)) == reading.head and _marks(path, reading.offset)[1] == reading.check
+
+
+def _marks(path: Path, offset: int) -> tuple[str, str]:
+    """Identify the beginning of a file, and what stands before a place; of a packed one, as it is unpacked."""
+    return _read_part(path, 0, min(offset, _CHECKED)), _read_part(path, max(0, offset - _CHECKED), offset)
+
+
+def _read_part(path: Path, start: int, end: int) -> str:
+    with readable(path), open_log(path) as handle:
         handle.seek(start)
-        return hashlib.sha256(handle.read(offset - start)).hexdigest()
+        return hashlib.sha256(handle.read(end - start)).hexdigest()
 
 
 def searches_of(gathered: Mapping[str, Gathered]) -> list[Search]:

@@ -22,7 +22,10 @@ _EXPLAINS = {"level": "never_ingested"}
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure over the days. `days` are those of `points`, after the baseline; `before` are the baseline's daily means."""
+    """One figure over the days. `days` are those of `points`, after the baseline; `before` are the baseline's daily means.
+
+    `judge_error` is the standard error of one search's figure by the disagreement of its judges, averaged over the baseline.
+    """
 
     name: str
     about: str
@@ -32,7 +35,7 @@ class Chart:
     days: tuple[str, ...]
     points: tuple[Point, ...]
     since: str | None
-    noise_share: float | None
+    judge_error: float | None
 
     @property
     def alarm(self) -> bool:
@@ -48,6 +51,19 @@ class Failed:
     failure: Failure
     row: Mapping[str, Any]
 
+    @property
+    def better(self) -> str:
+        """The first words of the document that should have been on top, or of the best there is; "" where nobody here has its text."""
+        return self._words(self.failure.doc_id or str(self.row["best"]))
+
+    @property
+    def first(self) -> str:
+        """The first words of what was returned first, as far as known."""
+        return self._words(self.row["head"][0]) if self.row["head"] else ""
+
+    def _words(self, doc_id: str) -> str:
+        return str(self.row.get("words", {}).get(doc_id, ""))
+
 
 @dataclass(frozen=True)
 class Drift:
@@ -55,7 +71,7 @@ class Drift:
 
     Attributes:
         days: all that count, in order.
-        left_out: days judged by other judges, or before `watch.baseline_from`.
+        left_out: days judged by other judges or in another way, before `watch.baseline_from`, or with too few searches.
         wanting: days that the baseline still needs; then there are no charts.
         charts: by name.
         failures: all failed searches.
@@ -93,16 +109,19 @@ class Drift:
 def assess(sealed: Mapping[str, Mapping[str, Any]], settings: Watch) -> Drift:
     """Put judged days on charts.
 
-    Only days that the same judges judged compare: those since the judges, their prompts or weights last changed.
+    Only days that were judged in the same way compare: those since the judges, their prompts or weights, the student, or what is
+    compared (`setup` of a record) last changed. Days with fewer than `settings.fewest` judged searches are left out.
 
     Args:
         sealed: day -> record, in order.
         settings: of the recipe.
     """
     chosen = [day for day in sealed if day >= settings.baseline_from]
-    judges = sealed[chosen[-1]]["judges"] if chosen else None
-    start = next((i + 1 for i in range(len(chosen) - 1, -1, -1) if sealed[chosen[i]]["judges"] != judges), 0)
-    days = [day for day in chosen[start:] if sealed[day]["rows"]]
+    fewest = min(settings.fewest, settings.per_day)
+    chosen = [day for day in chosen if len(sealed[day]["rows"]) >= fewest]
+    ways = [(sealed[day]["judges"], sealed[day].get("setup")) for day in chosen]
+    start = next((i + 1 for i in range(len(ways) - 1, -1, -1) if ways[i] != ways[-1]), 0)
+    days = chosen[start:]
     left_out = len(sealed) - len(days)
     ordinary = days[: settings.baseline_days]
     wanting = max(0, settings.baseline_days - len(ordinary))
@@ -123,6 +142,8 @@ def _chart(
     name: str, days: Sequence[str], failures: Mapping[str, Sequence[tuple[Mapping[str, Any], Failure | None]]], settings: Watch
 ) -> Chart | None:
     about, side = CHARTS[name]
+    if name == "unplaced" and all(row["candidates_logged"] for day in days for row, _ in failures[day]):
+        return None
     found: list[tuple[str, Day, float | None]] = []
     for day in days:
         values, weights, noise = [], [], []
@@ -152,5 +173,5 @@ def _chart(
         tuple(day for day, *_ in after),
         tuple(points),
         None if since is None else after[since][0],
-        float(np.mean(noises)) / level.variance if noises and level.variance > 0 else None,
+        float(np.mean(noises)) ** 0.5 if noises else None,
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zelo.collections.beir import read_queries
 from zelo.core.comparison_graph import rng_for
 from zelo.core.significance import bootstrap_interval, paired_randomization_test
-from zelo.errors import InputError
+from zelo.errors import InputError, JudgeError
 from zelo.judges import Comparison
 from zelo.judges.journal import Journal
 from zelo.pipeline import Context
@@ -96,7 +96,7 @@ def check_gate(first: Workspace, old: Workspace, new: Workspace, progress: Progr
 
     Raises:
         InputError: too few held-out live queries were judged so far.
-        JudgeError: a judge cannot go on. What was answered is kept.
+        JudgeError: a judge cannot go on, or the budget ended. What was answered is kept.
     """
     settings, seed = first.recipe.watch, first.recipe.seed
     taught = {q.text for q in read_queries(new.path("queries"))} | {q.text for q in read_queries(old.path("queries"))}
@@ -114,11 +114,12 @@ def check_gate(first: Workspace, old: Workspace, new: Workspace, progress: Progr
         finder = WorkspaceFinder(context, first.recipe.rank.depth)
         models = [_model(workspace, progress) for workspace in (new, old)]
         panel = JournalPanel(context, journal, finder.signals, ())
-        on_live = judged_difference(_sides(live, finder, models), panel, "held-out live queries, by the judges", seed)
+        on_live = judged_difference(_sides(live, finder, models), panel, "held-out live queries, by the judges", seed, judging.max_missing)
         fixed = _by_labels(old, new, recipe.evaluate.measures[0], recipe.evaluate.resamples, seed)
         if fixed is None:
             own = [q.text for q in read_queries(first.path("queries"))][: settings.gate_queries]
-            fixed = judged_difference(_sides(own, finder, models), panel, "the first workspace's own queries, by the judges", seed)
+            on_own = "the first workspace's own queries, by the judges"
+            fixed = judged_difference(_sides(own, finder, models), panel, on_own, seed, judging.max_missing)
     better = on_live.mean > 0 and on_live.p_value < ALPHA
     return Gate(on_live, fixed, settings.margin, better, fixed.low > -settings.margin)
 
@@ -140,18 +141,28 @@ def _sides(queries: Sequence[str], finder: WorkspaceFinder, models: Sequence[Rer
     return found
 
 
-def judged_difference(sides: Sequence[Sides], panel: Panel, on: str, seed: int) -> Compared:
-    """Return how far the judges prefer the new tops: 0 for a query whose tops are the same, or about which there is no answer.
+def judged_difference(sides: Sequence[Sides], panel: Panel, on: str, seed: int, most_missing: float = 0.0) -> Compared:
+    """Return how far the judges prefer the new tops: 0 for a query whose tops are the same.
 
     A query's difference in [-1, 1] is the mean side of all comparisons of a new with an old document, times the share of the top that
     changed.
+
+    Raises:
+        JudgeError: about more than a share `most_missing` of the queries an answer is missing, by the budget or by failures.
     """
     pairs = [(i, n, o) for i, side in enumerate(sides) for n in side.new for o in side.old]
     turned = [rng_for(seed, f"{sides[i].query}\0{n}\0{o}", "gate order").random() < 0.5 for i, n, o in pairs]
     shown = [Comparison(sides[i].query, o if turn else n, n if turn else o) for (i, n, o), turn in zip(pairs, turned, strict=True)]
     difference = np.zeros(len(sides))
     if shown:
-        side = np.sign(panel.ask(shown)) * np.where(turned, -1.0, 1.0)[:, None]
+        said = np.sign(panel.ask(shown))
+        lacking = len({i for (i, _, _), row in zip(pairs, said, strict=True) if np.isnan(row).all()})
+        if lacking > most_missing * len(sides):
+            what = f"{on}: {lacking:,} of {len(sides):,} were not answered in full, and no answer is no equality"
+            raise JudgeError(
+                what, where="zelo promote", remedy="raise watch.dollars or judge.max_missing, or run it again: answers are kept"
+            )
+        side = said * np.where(turned, -1.0, 1.0)[:, None]
         mass = panel.weights * ~np.isnan(side)
         total = mass.sum(axis=1)
         value = np.divide((mass * np.nan_to_num(side)).sum(axis=1), total, out=np.zeros(len(side)), where=total > 0)

@@ -16,6 +16,8 @@ from zelo.watching.finding import Doc, Prepared
 FloatArray = NDArray[np.float64]
 KEPT_RETURNED = 20
 """Ids of returned documents that a row keeps, for people."""
+KEPT_CHARACTERS = 240
+"""Of each compared document's text: the evidence stays what it was when the corpus changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def _row(p: Prepared, won: FloatArray, weights: FloatArray) -> dict[str, Any]:
         "challengers": [
             {"doc_id": c.doc_id, "where": c.where, "rank": c.rank, "win": win} for c, win in zip(p.challengers, wins, strict=True)
         ],
+        "words": {doc.doc_id: " ".join(doc.text[: 4 * KEPT_CHARACTERS].split())[:KEPT_CHARACTERS] for doc in (*p.head, *p.challengers)},
         "quality": None if beaten is None else 1.0 - beaten,
         "noise": _noise(won, weights),
         "missing": int(np.isnan(won).sum()),

@@ -5,7 +5,9 @@ A line that cannot be read is skipped, counted, and named by file and line. What
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import hashlib
 import json
 import math
 import re
@@ -21,6 +23,7 @@ from zelo.errors import InputError
 MOST_CHARACTERS = 1_000_000
 """Of a line's query and of a returned text."""
 _QUERY = ("gen_ai.retrieval.query.text", "reranker.query", "input.value")
+_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6))
 _INDEXED = re.compile(r"(retrieval\.documents|reranker\.(?:input|output)_documents)\.(\d+)\.document\.(id|score|content)")
 
 
@@ -62,6 +65,12 @@ class Search:
     context: str = ""
 
     @property
+    def identity(self) -> bytes:
+        """What says that two lines tell of the same search: its time, its words, whose it was, and what was returned."""
+        told = [self.time.isoformat(), self.query, self.customer, *(doc.doc_id for doc in self.returned)]
+        return hashlib.blake2b("\0".join(told).encode(), digest_size=16).digest()
+
+    @property
     def day(self) -> str:
         """The day in UTC, as 2026-03-01."""
         return self.time.date().isoformat()
@@ -92,22 +101,33 @@ def read_log(path: Path, offset: int = 0, number: int = 0) -> Iterator[Line]:
     Raises:
         InputError: the file cannot be opened or unpacked.
     """
+    with readable(path), open_log(path) as handle:
+        handle.seek(offset)
+        start = offset
+        for count, raw in enumerate(handle, number + 1):
+            end = start + len(raw)
+            if not raw.endswith(b"\n"):
+                return  # still being written
+            if raw.strip():
+                yield _line(raw, start, end, count, f"{path.name}:{count}")
+            start = end
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raise InputError where a log cannot be opened or unpacked."""
     try:
-        with cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as handle:
-            handle.seek(offset)
-            start = offset
-            for count, raw in enumerate(handle, number + 1):
-                end = start + len(raw)
-                if not raw.endswith(b"\n"):
-                    return  # still being written
-                if raw.strip():
-                    yield _line(raw, start, end, count, f"{path.name}:{count}")
-                start = end
+        yield
     except FileNotFoundError:
         raise InputError("no such file", where=str(path), remedy="check the path") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot be read ({reason})", where=str(path), remedy="check the file and its permissions") from error
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open a log as its bytes are unpacked."""
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
 def _line(raw: bytes, start: int, end: int, number: int, place: str) -> Line:
@@ -171,6 +191,10 @@ def _text(row: Mapping[str, Any], key: str, default: str | None = None) -> str:
         return default
     if not isinstance(value, str):
         raise _Fault(f"{key} is no string")
+    return _storable(value, key)
+
+
+def _storable(value: str, key: str) -> str:
     if len(value) > MOST_CHARACTERS:
         raise _Fault(f"{key} has more than {MOST_CHARACTERS:,} characters")
     try:
@@ -196,7 +220,7 @@ def _ids(row: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
 
 def _returned(item: Any) -> Returned:
     if isinstance(item, str):
-        return Returned(item)
+        return Returned(_storable(item, "a document's id"))
     if not isinstance(item, dict):
         raise _Fault("a document is neither an id nor an object")
     doc_id = item.get("doc_id", item.get("id"))
@@ -205,10 +229,17 @@ def _returned(item: Any) -> Returned:
     if not isinstance(doc_id, str) or not doc_id:
         raise _Fault("a document has no doc_id")
     score = item.get("score")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)):
+    if score is not None and not _finite(score):
         raise _Fault(f"the score of {doc_id!r} is no finite number")
     text = f"{_text(item, 'title', '')} {_text(item, 'text', '')}".strip() if "text" in item else None
-    return Returned(doc_id, None if score is None else float(score), text)
+    return Returned(_storable(doc_id, "a document's id"), None if score is None else float(score), text)
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _time(value: Any) -> datetime:
@@ -216,14 +247,15 @@ def _time(value: Any) -> datetime:
         if isinstance(value, str) and value.isdigit():
             value = int(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            # Seconds, or what OpenTelemetry has: nanoseconds. Nobody searched in the year 5138.
-            return datetime.fromtimestamp(value / 1e9 if abs(value) > 1e11 else value, UTC)
+            # Seconds, or by their size milli-, micro- or nanoseconds (JavaScript, Java, OpenTelemetry): the years 1973 to 5138 in each.
+            unit = next((unit for most, unit in _UNITS if abs(value) < most), 1e9)
+            return datetime.fromtimestamp(value / unit, UTC)
         if isinstance(value, str):
             found = datetime.fromisoformat(value)
             return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         pass
-    raise _Fault('needs "time": ISO 8601 (UTC if it names no zone), or seconds since 1970')
+    raise _Fault('needs "time": ISO 8601 (UTC if it names no zone), or seconds since 1970 (milli-, micro- and nanoseconds too)')
 
 
 def _spans(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -7,11 +7,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from zelo.core.control_charts import Point
-from zelo.errors import JudgeError, WorkspaceError
+from zelo.errors import InputError, JudgeError, WorkspaceError
 from zelo.judges.journal import Journal
 from zelo.pipeline import Context
 from zelo.progress import Progress
@@ -19,12 +20,14 @@ from zelo.recipe import Recipe
 from zelo.watching.asking import JournalPanel, read_anchors, recipe_told, told
 from zelo.watching.days import Days, News, write_json
 from zelo.watching.drift import Chart, Drift, assess
-from zelo.watching.finding import HEAD, WorkspaceFinder, prepare
+from zelo.watching.finding import HEAD, Prepared, WorkspaceFinder, prepare
 from zelo.watching.judging import Anchor, judge_searches
 from zelo.watching.sampling import Gathered
 from zelo.watching.sorting import Failure
 from zelo.workspace import Workspace
 
+_MANY_UNKNOWN = 0.1
+"""Share of returned documents without a text here above which it is said."""
 _NEEDED = ("corpus", "queries", "splits", "vectors", "scores", "judges", "model")
 
 
@@ -63,7 +66,9 @@ def watch(workspace: Workspace, logs: Sequence[Path], until: str, source: Path |
         news = days.read(list(logs), until, settings.baseline_from, workspace.recipe.seed)
         judged = tuple(_judge_all(workspace, days, news, source, progress))
         days.close(news)
-        return Watched(judged, sealed := days.sealed(), assess(sealed, settings), tuple(_notes(news, days)))
+        sealed = days.sealed()
+        notes = (*_notes(news), *_notes_of_days({day: sealed[day] for day in judged}, workspace.recipe), *_silence(sealed, until))
+        return Watched(judged, sealed, assess(sealed, settings), notes)
 
 
 def look(workspace: Workspace) -> Watched:
@@ -105,17 +110,20 @@ def judge_day(day: str, gathered: Gathered, tools: _Judging) -> dict[str, Any]:
     cap = dollars + recipe.watch.dollars if recipe.watch.dollars else 0.0
     capped = replace(recipe, judge=replace(recipe.judge, budget_dollars=cap, budget_tokens=0))
     sampled = gathered.sample(most_searches(recipe))
+    all_prepared = [prepare(one.search, tools.finder, recipe.watch.challengers, recipe.watch.depth) for one in sampled]
+    _check_known(all_prepared, day)
     groups: dict[tuple[str, str], list[int]] = {_plain(recipe): []}  # always there: its judges say whether days compare
     for i, one in enumerate(sampled):
         groups.setdefault(told(recipe, one.search), []).append(i)
     rows: list[dict[str, Any] | None] = [None] * len(sampled)
-    answered, spent, names = 0, False, list[str]()
+    answered, spent, names, setup = 0, False, list[str](), dict[str, Any]()
     for (criterion, about), members in groups.items():
         context = replace(tools.context, recipe=recipe_told(capped, criterion, about))
         panel = JournalPanel(context, journal, tools.finder.signals, tools.anchors)
         if (criterion, about) == _plain(recipe):
             names = [f"{name} {prompt}" for name, prompt in panel.names]
-        prepared = [prepare(sampled[i].search, tools.finder, recipe.watch.challengers, recipe.watch.depth) for i in members]
+            setup = _setup(tools.context, panel)
+        prepared = [all_prepared[i] for i in members]
         found = judge_searches(prepared, panel, tools.anchors, recipe.watch.anchors, recipe.seed)
         if not panel.spent:
             _check_missing(found, recipe, day)
@@ -137,6 +145,9 @@ def judge_day(day: str, gathered: Gathered, tools: _Judging) -> dict[str, Any]:
         "dollars": round(journal.spent()[0] - dollars, 9),
         "tokens": journal.spent()[1] - tokens,
         "judges": names,
+        "setup": setup,
+        "returned": sum(len(p.search.returned) for p in all_prepared),
+        "unknown": sum(p.unknown for p in all_prepared),
         "rows": kept,
     }
 
@@ -152,6 +163,23 @@ def most_searches(recipe: Recipe) -> int:
     return max(1, min(settings.per_day, settings.questions // each))
 
 
+def _setup(context: Context, panel: JournalPanel) -> dict[str, Any]:
+    """Return what, beside the judges, a day's figures depend on: days that differ in it do not compare."""
+    settings = context.recipe.watch
+    found: dict[str, Any] = {name: getattr(settings, name) for name in ("challengers", "depth", "pool", "anchors")}
+    found["weights"] = [round(weight, 6) for weight in (panel.weights / panel.weights.sum()).tolist()]
+    return found | {"student": (context.workspace.digest("model") or "")[:16]}
+
+
+def _check_known(prepared: Sequence[Prepared], day: str) -> None:
+    """Refuse a day of which nothing that was returned is known: it would be judged by nothing and look well."""
+    ids = [doc.doc_id for p in prepared for doc in p.search.returned]
+    if ids and not any(p.head for p in prepared):
+        what = f"none of the documents that were returned on {day} is in the workspace, such as {ids[0]!r}"
+        remedy = "make the workspace from the documents that the live system has, with their ids, or log their texts"
+        raise InputError(what, where="zelo watch", remedy=remedy)
+
+
 def _check_missing(rows: Sequence[Mapping[str, Any]], recipe: Recipe, day: str) -> None:
     judges = len(recipe.judge.ensemble)
     wanted = sum(len(row["head"]) * len(row["challengers"]) * judges for row in rows)
@@ -161,15 +189,45 @@ def _check_missing(rows: Sequence[Mapping[str, Any]], recipe: Recipe, day: str) 
         raise JudgeError(what, where="zelo watch", remedy="run again to retry only those, or raise judge.max_missing")
 
 
-def _notes(news: News, days: Days) -> Iterator[str]:
+def _notes(news: News) -> Iterator[str]:
     for name, reading in news.readings.items():
+        short = Path(name).name
         if reading.faults:
             shown = "; ".join(reading.named)
-            yield f"{reading.faults:,} lines of {Path(name).name} cannot be read and were left out; the last: {shown}"
+            yield f"{count(reading.faults, 'line')} of {short} cannot be read and left out; the last: {shown}"
         if reading.late:
-            yield f"{reading.late:,} searches of {Path(name).name} came after their day had been judged and were left out"
+            yield f"{count(reading.late, 'search', 'searches')} of {short} came after their day had been judged, left out"
+    for log in news.replaced:
+        former = f"give the former one too, as in --log {log}.1 --log {log}"
+        yield f"{log.name} is another file than at the last run (rotated?): what was not judged of the former one is missing; {former}"
+    repeated = sum(gathered.repeated for gathered in news.days.values())
+    if repeated:
+        yield f"{count(repeated, 'line')} told of the same search again (same time, words and documents) and counted once"
     if news.waiting:
-        yield f"{news.waiting:,} searches are of days that are not over"
+        yield f"{count(news.waiting, 'search', 'searches')} of days that are not over"
+
+
+def _notes_of_days(judged: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> Iterator[str]:
+    for day, record in judged.items():
+        if record["unknown"] > _MANY_UNKNOWN * record["returned"]:
+            said = f"{record['unknown']:,} of {record['returned']:,} documents that the sample returned"
+            yield f"{day}: {said} are not in the workspace and were not compared: are its documents those of the live system?"
+    if judged and most_searches(recipe) < recipe.watch.per_day:
+        said = f"watch.questions = {recipe.watch.questions:,} pays for {most_searches(recipe):,} searches a day"
+        yield f"{said}, watch.per_day asks for {recipe.watch.per_day:,}"
+
+
+def _silence(sealed: Mapping[str, object], until: str) -> Iterator[str]:
+    """Say that the log has stopped: an old verdict looks like a new one."""
+    last = max(sealed, default="")
+    missing = (date.fromisoformat(until) - date.fromisoformat(last)).days if last else 0
+    if missing > 0:
+        yield f"no searches in the logs after {last}: {count(missing, 'day')} up to {until} without any"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Return "1 day" or "2 days"."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def write_reports(workspace: Workspace, found: Watched) -> dict[str, Any]:
@@ -180,7 +238,10 @@ def write_reports(workspace: Workspace, found: Watched) -> dict[str, Any]:
     summary = summarized(workspace, found)
     write_json(days.folder / "report.json", summary)
     shown = ("query", "customer", "place", "head", "level", "candidates_logged")
-    lines = [{"day": f.day, **vars_of(f.failure), **{key: f.row[key] for key in shown}} for f in found.drift.failures]
+    lines = [
+        {"day": f.day, **vars_of(f.failure), **{key: f.row[key] for key in shown}, "better_words": f.better, "first_words": f.first}
+        for f in found.drift.failures
+    ]
     partial = days.folder / ".failures.partial"
     partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
     partial.replace(days.folder / "failures.jsonl")
@@ -230,7 +291,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
         "ordinary": chart.level.mean,
         "stderr": chart.level.stderr,
         "between_days": chart.level.between,
-        "judge_noise_share": chart.noise_share,
+        "judge_error": chart.judge_error,
         "baseline": dict(zip(chart.baseline_days, chart.before, strict=True)),
         "days": {day: vars_of(point) for day, point in zip(chart.days, chart.points, strict=True)},
     }

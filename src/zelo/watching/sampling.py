@@ -1,8 +1,9 @@
 """Which searches of a day are judged: a reservoir of the day's, and from it a sample stratum by stratum.
 
 Two phases (double sampling for stratification, Cochran 1977, section 12.2): what strata there are is learned from the reservoir. Each
-search has a random key, a hash of the seed and its place in the log, and the smallest keys are kept: a reservoir that comes out the same
-however often the log is read, in one go or day by day.
+search has a random key, a hash of the seed and of what it was, and the smallest keys are kept: a reservoir that comes out the same
+however often the log is read, in one go or day by day, whatever its files are called. A search that was logged twice has one key: it is
+in the reservoir once.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Gathered:
         logged_clicks: how many say what was clicked.
         clicked: how many of these were.
         with_candidates: how many say what the first stage found.
+        repeated: lines that told of a kept search again, which are not among the others; complete where the reservoir holds the day.
     """
 
     seed: int
@@ -50,26 +52,33 @@ class Gathered:
     logged_clicks: int = 0
     clicked: int = 0
     with_candidates: int = 0
-    _kept: list[tuple[int, str, int, Search]] = field(default_factory=list)
+    repeated: int = 0
+    _kept: list[tuple[int, Search]] = field(default_factory=list)
+    _keys: set[int] = field(default_factory=set)
 
-    def add(self, search: Search, place: str) -> None:
-        """Count a search, and keep it if its key is among the smallest; `place` is unique within the day."""
+    def add(self, search: Search) -> None:
+        """Count a search, and keep it if its key is among the smallest."""
+        key = int.from_bytes(hashlib.blake2b(b"%d watch " % self.seed + search.identity, digest_size=16).digest(), "big")
+        if key in self._keys:
+            self.repeated += 1
+            return
         self.searches += 1
         self.empty += not search.returned
         self.logged_clicks += search.clicks is not None
         self.clicked += bool(search.clicks)
         self.with_candidates += search.candidates is not None
-        key = hashlib.blake2b(f"{self.seed} watch {place}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        item = (-int.from_bytes(key, "big"), place, self.searches, search)  # the count: two logs of one name have equal places
         if len(self._kept) < RESERVOIR:
-            heapq.heappush(self._kept, item)
-        elif item[0] > self._kept[0][0]:
-            heapq.heapreplace(self._kept, item)
+            heapq.heappush(self._kept, (-key, search))
+            self._keys.add(key)
+        elif -key > self._kept[0][0]:
+            gone, _ = heapq.heapreplace(self._kept, (-key, search))
+            self._keys.remove(-gone)
+            self._keys.add(key)
 
     @property
     def reservoir(self) -> list[Search]:
         """The kept searches, smallest key first."""
-        return [item[-1] for item in sorted(self._kept, key=lambda item: (-item[0], item[1]))]
+        return [search for _, search in sorted(self._kept, key=lambda item: -item[0])]
 
     def sample(self, most: int) -> list[Sampled]:
         """Return at most so many searches; strata take turns, so that a beginning of the list is a sample too."""
