@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import Ran, zelo
+from zelo import runner
 from zelo.collections import Synthetic, write_beir
 from zelo.collections.trec import read_run, write_run
+from zelo.recipe import Benchmark, Rankings, load
 from zelo.report.standings import headline, lines, read_standings, warnings
 from zelo.types import ScoredDoc
+from zelo.workspace import Workspace
 
 FEW = ("--set", "evaluate.resamples=300", "--set", "benchmark.draws=20", "--set", "ingest.max_train_queries=12")
 NOISE = {"good": 0.5, "middling": 1.5, "poor": 4.0}
@@ -129,11 +133,47 @@ def test_again_it_is_up_to_date_and_another_system_asks_only_what_is_new(compare
     assert sum(v["judgments"] for v in found["judges"]) == before  # its documents were pooled already
 
 
+def test_distances_in_place_of_scores_are_noticed(given: Path, tmp_path: Path) -> None:
+    """A run whose best document has the least number is read upside down, as trec_eval does; it must not go unnoticed."""
+    rows = [line.split() for line in (given / "good.trec").read_text("utf-8").splitlines()]
+    (tmp_path / "far.trec").write_text("".join(f"{q} Q0 {d} {rank} {1 + int(rank)} x\n" for q, _, d, rank, _, _ in rows), "utf-8")
+    systems = {"good": Rankings(str(given / "good.trec")), "far": Rankings(str(tmp_path / "far.trec"))}
+    recipe = load("benchmark")
+    recipe = replace(recipe, ingest=replace(recipe.ingest, collection=str(given / "corpus")), benchmark=Benchmark(systems=systems))
+    *_, gathered = runner.run(Workspace.create(tmp_path / "ws", recipe), stop="gather")
+    assert len(gathered.notes) == 1
+    assert gathered.notes[0].startswith("far: in 48 of 48 questions the document of the first rank has the lowest score")
+
+
 def test_a_plan_asks_nothing(given: Path, tmp_path: Path) -> None:
     ran = bench(tmp_path / "ws", "--corpus", given / "corpus", *runs(given), "--judge", "lexical", *FEW, "--plan")
     assert ran.code == 0, ran.err
     assert "pairs of 12 queries" in ran.out
     assert not (tmp_path / "ws/judgments").exists()
+
+
+def test_few_questions_give_no_impossible_values(given: Path, tmp_path: Path) -> None:
+    """Three questions, of one system one document each: the correction shot to -11 and 4.7, and a judge favored it by p = .009."""
+    (tmp_path / "first.trec").write_text(
+        "".join(f"{q} Q0 {r[0].doc_id} 1 1.0 first\n" for q, r in read_run(given / "poor.trec").items()), "utf-8"
+    )
+    only = read_run(given / "good.trec")
+    questions = sorted(only)[:3]
+    lone = [f"{questions[0]} Q0 {read_run(tmp_path / 'first.trec')[questions[0]][0].doc_id} 1 1.0 x\n"]
+    lone += [f"{q} Q0 {hit.doc_id} {n} {hit.score} x\n" for q in questions[1:] for n, hit in enumerate(only[q], 1)]
+    (tmp_path / "some.trec").write_text("".join(lone), "utf-8")
+    judges = ("--judge", "lexical", "--judge", "python:gullible_words:judge")
+    queries = [json.loads(line) for line in (given / "corpus/queries.jsonl").read_text("utf-8").splitlines()]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(q) + "\n" for q in queries if q["_id"] in questions), "utf-8")
+    ran = bench(tmp_path / "ws", "--corpus", given / "corpus", "--queries", tmp_path / "q.jsonl", "--run", tmp_path / "first.trec",
+                "--run", tmp_path / "some.trec", *judges, *FEW)  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "1 more question is left out" in ran.out
+    found = read_standings(tmp_path / "ws/report/standings.json")
+    assert all(0 <= x <= 1 for s in found.systems for x in (s.value, s.low, s.high))
+    assert all(0 <= x <= 1 for view in found.judges for x in (*view.alone.values(), *view.without.values()))
+    assert all(-1 <= d.low <= d.high <= 1 for d in found.differences)
+    assert not any(side.favors for view in found.judges for side in view.sides)
 
 
 def test_one_judge_is_warned_about(given: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_equal_passages_of_a_file_are_told_apart_and_counted(tmp_path: Path) -> 
     found = Documents(str(tmp_path), Reading())
     assert len({d.doc_id for d in found.documents()}) == 2
     names = Passages(0)
-    assert [names._free("x"), names._free("x")] == ["x", "x-2"]
+    assert [names.free("x"), names.free("x")] == ["x", "x-2"]
     assert file_id("a b/ü%\n.md") == "a%20b/ü%25%0A.md"
 
 
@@ -324,3 +324,106 @@ def test_a_beir_corpus_with_queries_of_ones_own_keeps_its_rows(tmp_path: Path) -
     found = open_collection(tmp_path, Reading(queries=str(tmp_path / "log.txt")))
     assert [d.doc_id for d in found.documents()] == ["d"]
     assert found.splits() == ()
+
+
+def test_what_zelo_made_is_no_document(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    for name, inside in (
+        ("ws", "recipe.toml"),
+        ("deep/ws-beir", "README.md"),
+        ("model", "README.md"),
+        ("cake", "recipe.toml"),
+        ("other", "README.md"),
+    ):
+        (docs / name).mkdir(parents=True)
+        card = "---\nlanguage:\n- en\ntags:\n- zelo\n---\n" if "beir" in name else "---\ntags: [reranker, zelo]\n---\n"
+        text = {"ws": "[ingest]\n", "cake": "flour\n", "other": "---\ntags:\n- bread\n---\nabout zelo\n"}.get(name, card)
+        (docs / name / inside).write_text(text, "utf-8")
+        (docs / name / "corpus.md").write_text(f"words of {name}", "utf-8")
+    found = Documents(str(docs), Reading())
+    assert {d.doc_id.split("#")[0] for d in found.documents()} == {"cake/corpus.md", "other/README.md", "other/corpus.md"}
+    assert "left out, zelo made them: deep/ws-beir, model, ws" in found.remarks
+    assert find_files(docs / "ws").found  # asked for itself, it is read
+
+
+def test_a_bad_row_costs_that_row_only(tmp_path: Path) -> None:
+    rows = ('{"id": 1, "text": "one"}', "{bad", '\udcff{"id": 2}', '{"id": 1, "text": "again"}', '{"id": 3, "text": "cut \\ud83d"}')
+    (tmp_path / "a.jsonl").write_text("\n".join(rows), "utf-8", "surrogateescape")
+    (tmp_path / "b.csv").write_text('id,text\n1,first of b\n5\n6,"six"\n', "utf-8")
+    (tmp_path / "c.json").write_text('[{"id": "x", "text": "list"}, 5, {"id": "y", "text": {}}]', "utf-8")
+    found = Documents(str(tmp_path), Reading())
+    texts = {d.doc_id: d.text for d in found.documents()}
+    assert texts == {"1": "one", "3": "cut \ufffd", "1-2": "first of b", "6": "six", "x": "list"}
+    places = (
+        "a.jsonl:2: not valid JSON",
+        "a.jsonl:3: not UTF-8",
+        "a.jsonl:4: id '1' is that of",
+        "b.csv:3: 1 columns",
+        "c.json[2]: not an",
+        "c.json[3]",
+    )
+    assert all(sum(f"skipped {tmp_path}/{place}" in remark for remark in found.remarks) == 1 for place in places)
+    assert any("1 rows have an id that a row of another table has" in remark for remark in found.remarks)
+    with pytest.raises(InputError, match=r"a.jsonl:2: not valid JSON"):
+        read(tmp_path, skip=False)
+
+
+def test_a_table_that_breaks_off_keeps_what_was_read_and_says_so(tmp_path: Path) -> None:
+    rows = "".join(f'{{"text": "row {n} {os.urandom(40).hex()}"}}\n' for n in range(5000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(rows.encode())[:200_000])
+    (tmp_path / "b.txt").write_text("more words", "utf-8")
+    found = Documents(str(tmp_path), Reading())
+    kept = sum(d.doc_id.startswith("a.jsonl") for d in found.documents())
+    assert 0 < kept < 5000
+    assert any(remark.startswith(f"{kept:,} passages read, the rest left out: ") for remark in found.remarks)
+
+
+def test_ids_of_tables_never_collide(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,one\n1-2,two\n", "utf-8")
+    (tmp_path / "b.csv").write_text("id,text\n1,three\n1-2,four\n9,\n", "utf-8")
+    (tmp_path / "c.csv").write_text("id,text\n9,\n", "utf-8")
+    ids = [d.doc_id for d in Documents(str(tmp_path), Reading()).documents()]
+    assert len(ids) == 6 == len(set(ids))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system takes names in UTF-8 only")
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for byte in (b"\xff", b"\xfe"):
+        Path(os.fsdecode(os.fsencode(tmp_path / "docs/x") + byte + b".txt")).write_text(f"words {byte!r}", "utf-8")
+    (tmp_path / "log.txt").write_text("words\nother words\n", "utf-8")
+    assert zelo("new", tmp_path / "ws", "--corpus", tmp_path / "docs", "--queries", tmp_path / "log.txt").code == 0
+    assert "2 corpus" in zelo("run", tmp_path / "ws", "--to", "ingest").err
+
+
+def test_a_text_between_rules_is_no_front_matter(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("---\n\nKept: a line.\nAnother line, without a key.\n\n---\n\nMore.\n", "utf-8")
+    (tmp_path / "b.md").write_text('---\n"title": Named\nlist:\n- a\n  b\n# remark\n---\nBody.\n', "utf-8")
+    found = {d.doc_id[:4]: d for d in Documents(str(tmp_path), Reading()).documents()}
+    assert "Another line" in found["a.md"].text
+    assert (found["b.md"].title, found["b.md"].text) == ("Named", "Body.")
+
+
+def test_bad_lines_of_a_log_are_skipped_where_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"query": "a"}\n{"query": {"b": 1}}\n{"query": "c \\ud83d"}\n{"other": 1, "x": 2}\n{"query": "cut o', "utf-8")
+    log = QueryLog(path, skip=True)
+    assert [q.text for q in log.queries()] == ["a", "c \ufffd"]
+    assert log.notes == {"unreadable_lines_of_queries": 3}
+    assert log.remarks[0].startswith(f"skipped {path}:2: query holds {{'b': 1}}, no text")
+    with pytest.raises(InputError, match=r"q\.jsonl:2"):
+        list(QueryLog(path).queries())
+    path.write_text("{bad\n", "utf-8")
+    with pytest.raises(InputError, match="not valid JSON"):
+        list(QueryLog(path, skip=True).queries())
+
+
+def test_tables_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "topics.tsv").write_text('q1\thow "quoted is it\nq2\twhat is it\n', "utf-8")
+    assert [(q.query_id, q.text) for q in QueryLog(tmp_path / "topics.tsv").queries()] == [
+        ("q1", 'how "quoted is it'),
+        ("q2", "what is it"),
+    ]
+    assert list(read(tmp_path / "topics.tsv")) == ["q1", "q2"]
+    (tmp_path / "lines.txt").write_text("one\u2028still one\x0cand\x85so\r\ntwo\rthree", "utf-8")
+    assert len([*QueryLog(tmp_path / "lines.txt").queries()]) == 3

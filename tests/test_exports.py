@@ -18,7 +18,7 @@ from zelo.errors import InputError
 from zelo.exports import FORMATS, Choice, export
 from zelo.exports.beir import grade
 from zelo.exports.material import Material
-from zelo.workspace import Workspace
+from zelo.workspace import Workspace, share
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -124,7 +124,14 @@ def test_beir_is_a_collection_again(finished: Path, tmp_path: Path) -> None:
     labels = [*read_qrels(tmp_path / "beir/qrels/train.tsv"), *read_qrels(tmp_path / "beir/qrels/test.tsv")]
     assert len(labels) == len(target)
     assert all(row.relevance == grade(target[row.query_id, row.doc_id], 3) for row in labels)
-    assert configs(tmp_path / "beir")["qrels"] == {"train": "qrels/train.tsv", "test": "qrels/test.tsv"}
+    found = configs(tmp_path / "beir")
+    assert found["qrels"] == {"train": "qrels/train.jsonl", "test": "qrels/test.jsonl"}
+    # datasets reads all files of a card as one kind: with TSV beside JSON none of the labels could be loaded (datasets 5.0)
+    assert {Path(path).suffix for files in found.values() for path in files.values()} == {".jsonl"}
+    again = [
+        (r["query-id"], r["corpus-id"], r["score"]) for split in ("train", "test") for r in rows(tmp_path / f"beir/qrels/{split}.jsonl")
+    ]
+    assert again == [(r.query_id, r.doc_id, r.relevance) for r in labels]
     assert [grade(t, 3) for t in (0.0, 0.24, 0.25, 0.5, 0.74, 0.75, 1.0)] == [0, 0, 1, 2, 2, 3, 3]
 
 
@@ -151,6 +158,22 @@ def test_the_command_says_what_it_wrote_and_refuses_in_a_line(workspace: Path, t
     assert (unscored.code, "has no scores yet" in unscored.err) == (2, True)
     with pytest.raises(InputError, match="no format 'x'"):
         export(Workspace.open(workspace), "x", tmp_path / "y", Choice())
+
+
+def test_labels_do_not_go_out_with_other_texts(workspace: Path, tmp_path: Path) -> None:
+    opened = Workspace.open(workspace)
+    entry = opened.entry("ingest")
+    assert entry is not None
+    with opened.writing("ingest") as out:  # the documents are read again, one of them is another one
+        for artifact in entry.writes:
+            share(opened.path(artifact), out / opened.path(artifact).relative_to(workspace))
+        corpus = out / "corpus.jsonl"
+        text = corpus.read_text("utf-8")
+        corpus.unlink()
+        corpus.write_text(text.replace('"text": "', '"text": "Not so: ', 1), "utf-8")
+        opened.publish(out, entry, tuple(entry.writes))
+    ran = zelo("export", workspace, "--format", "tevatron", "--out", tmp_path / "x")
+    assert (ran.code, "corpus changed since stage pair ran" in ran.err) == (2, True), ran.err
 
 
 def test_the_command_knows_every_format() -> None:

@@ -17,13 +17,28 @@ from zelo.collections.synthetic import Synthetic
 from zelo.collections.trec import read_run
 from zelo.errors import InputError, RecipeError, WorkspaceError, ZeloError
 from zelo.pipeline import DIRECT, LINES, Stage, refined
-from zelo.recipe import Recipe, from_dict, to_dict
+from zelo.recipe import Ingest, Recipe, from_dict, to_dict
 from zelo.runner import run, status
+from zelo.stages.ingest import choose_questions
 from zelo.types import Query, ScoredDoc
 from zelo.workspace import Workspace
 
 NAMES = [stage.name for stage in DIRECT]
 WRITTEN = [artifact for stage in DIRECT for artifact in stage.writes]
+
+
+def test_a_question_that_asks_the_same_as_one_that_is_reported_on_does_not_train() -> None:
+    texts = {"a": "who", "b": "what", "c": "who", "d": "why", "e": "how"}
+    found, note = choose_questions(list(texts), {"a", "b"}, Ingest(), texts)
+    assert found == {"a": "test", "b": "test", "d": "train", "e": "train"}
+    assert "1 that ask the same as one of those do not train" in note
+    some = {f"q{n}": f"text {n // 3}" for n in range(60)}  # every text three times, all labeled: halves would share most of them
+    found, _ = choose_questions(list(some), set(some), Ingest(), some)
+    train, test = ({some[q] for q, split in found.items() if split == half} for half in ("train", "test"))
+    assert train
+    assert not train & test
+    with pytest.raises(InputError, match="every question that could train asks the same"):
+        choose_questions(["a", "c"], {"a"}, Ingest(), texts)
 
 
 def dependents(*names: str) -> set[str]:

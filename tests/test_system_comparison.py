@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from zelo.core.metrics import ndcg_at
 from zelo.core.paired_comparison import Batch, fit_query, win_probability
 from zelo.core.score_draws import draw_scores
-from zelo.core.system_comparison import anchors, gains_of, panels, ranking_values, replicate_means, rescaled, siding
+from zelo.core.system_comparison import anchors, gains_of, panels, random_values, ranking_values, replicate_means, rescaled, siding
 from zelo.errors import InputError
 
 
@@ -90,6 +90,36 @@ def test_a_judge_that_favors_a_system_is_found_and_a_dull_one_is_not_blamed() ->
     assert found.own[2, 0] < found.others[2, 0] - 0.05
     unbiased = siding(*_votes(0.0, np.random.default_rng(4)), resamples=500, rng=np.random.default_rng(3))
     assert (unbiased.p_value > 0.05 / 12).all()
+
+
+def test_questions_without_an_answer_count_nothing_however_little_is_known() -> None:
+    """Half of the questions answered is half of the value; the plain line through the anchors made it less than that, even negative."""
+    rng = np.random.default_rng(9)
+    gains = [gains_of(rng.normal(size=8) + 1.2 * rng.normal(size=(400, 8)), "probit") for _ in range(40)]
+    places = np.stack([np.arange(5), np.full(5, -1), np.array([0, 1, -1, -1, -1])])
+    values = np.stack([np.concatenate([ranking_values(g, places), random_values(g, places), anchors(g, 5)], axis=1) for g in gains])
+    values[::2, :, 1], values[::2, :, 4] = values[::2, :, 0], values[::2, :, 3]  # the second answers every other question as the first does
+    means = values.mean(axis=(0, 1))
+    whole, half, _ = rescaled(means[[0, 1, 2, 6, 7]], means[3:6])
+    resolution = (means[7] - means[6]) / (1 - means[6])
+    assert resolution < 0.6
+    answered = values[::2].mean(axis=(0, 1))
+    assert half == pytest.approx((answered[3] + (answered[0] - answered[3]) / resolution) / 2)
+    assert abs(half - whole / 2) < 0.06
+    assert rescaled(means[[0, 1, 2, 6, 7]])[1] < half - 0.1
+    none = random_values(gains[0], places)
+    assert (none[:, 1] == 0).all()
+    assert (none[:, 2] < none[:, 0]).all()
+    assert none[:, 0] == pytest.approx(anchors(gains[0], 5)[:, 0])
+
+
+def test_siding_of_one_question_shows_nothing() -> None:
+    """One question resampled is always the same: without a bound its p value was the least there is."""
+    rng = np.random.default_rng(5)
+    wins, shows = np.stack([np.ones(40), rng.integers(0, 2, 40)], axis=1).astype(float), rng.choice([-1.0, 0.0, 1.0], (40, 3))
+    assert (siding(wins, shows, np.zeros(40, np.int64), resamples=200, rng=rng).p_value == 1).all()
+    several = siding(wins, shows, np.arange(40) % 5, resamples=200, rng=rng)
+    assert several.p_value.min() >= 2.0**-4
 
 
 def test_siding_counts_ties_as_halves_and_leaves_holes_out() -> None:

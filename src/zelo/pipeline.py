@@ -239,6 +239,7 @@ BENCHMARK = (
         ("runs", "candidates", "judgments", "judges", "agreement", "duplicates"),
         ("standings", "per_query"),
         ("benchmark", "pool", "fit", "evaluate.resamples", "seed"),
+        version=2,
     ),
     Stage(
         "report",

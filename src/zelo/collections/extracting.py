@@ -20,7 +20,8 @@ PDF = (".pdf",)
 SUFFIXES = (*MARKDOWN, *HTML, *PLAIN, *PDF)
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*\n", re.DOTALL | re.MULTILINE)
-_TITLE_LINE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_YAML_LINE = re.compile(r"""[ \t].*|#.*|[-}\]].*|["']?[\w.@/ -]+["']?[ \t]*:(?:[ \t].*)?|""")
+_TITLE_LINE = re.compile(r"""^["']?title["']?:[ \t]*(.+?)[ \t]*$""", re.MULTILINE)
 _UNDERLINED = re.compile(r"^(?P<title>\S.{0,150}?)[ \t]*\n(?P<line>[=\-~^#*])(?P=line){2,}[ \t]*$", re.MULTILINE)
 _ATX = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 _CHARSET = re.compile(rb"<(?:meta[^>]*charset|\?xml[^>]*encoding)\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
@@ -75,6 +76,8 @@ def extract(path: Path, most_bytes: int) -> Iterator[Part]:
 
 def _markdown(text: str, encoding: str) -> Part:
     front = _FRONT_MATTER.match(text)
+    if front and not (front[1].strip() and all(_YAML_LINE.fullmatch(line) for line in front[1].rstrip("\n").split("\n"))):
+        front = None  # a text between two rules
     named = _TITLE_LINE.search(front[1]) if front else None
     body = text[front.end() :] if front else text
     heading = _ATX.search(body[:2000]) or _UNDERLINED.search(body[:2000])

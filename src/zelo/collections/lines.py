@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TextIO, cast
 
@@ -24,19 +24,32 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def raising(fault: InputError) -> None:
+    """Raise it: what most readers do about a bad line."""
+    raise fault
+
+
+def numbered_lines(path: Path, on_fault: Callable[[InputError], None] = raising) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) of a UTF-8 file, plain or `.gz`, skipping blank lines.
 
     A byte order mark at the start and CRLF line ends are accepted, as Windows editors write them.
 
+    Args:
+        path: the file.
+        on_fault: told of a line that holds NUL or is not UTF-8; where it returns, the line is left out.
+
     Raises:
-        InputError: the file cannot be opened or unpacked, or a line holds NUL or is not UTF-8.
+        InputError: the file cannot be opened or unpacked, or `on_fault` raises.
     """
     try:
         # bytes, not text: a decoding text file reads ahead in blocks and cannot say which line was at fault
         with cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as handle:
             for number, raw in enumerate(handle, start=1):
-                line = _decode(raw.removeprefix(_BOM) if number == 1 else raw, f"{path}:{number}").rstrip("\r\n")
+                try:
+                    line = _decode(raw.removeprefix(_BOM) if number == 1 else raw, f"{path}:{number}").rstrip("\r\n")
+                except InputError as fault:
+                    on_fault(fault)
+                    continue
                 if line and not line.isspace():
                     yield number, line
     except FileNotFoundError:
@@ -57,25 +70,34 @@ def _decode(raw: bytes, where: str) -> str:
         raise InputError(what, where=where, remedy="save the file as UTF-8") from None
 
 
-def json_objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yield (line number from 1, object) of a JSON Lines file.
+def json_objects(path: Path, on_fault: Callable[[InputError], None] = raising) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield (line number from 1, object) of a JSON Lines file; lines that are no object go to `on_fault`, see `numbered_lines`.
 
     Raises:
-        InputError: as `numbered_lines`, or a line is not a JSON object.
+        InputError: as `numbered_lines`.
     """
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(path, on_fault):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            what = f"not valid JSON ({error.msg} at column {error.colno})"
-            raise InputError(what, where=f"{path}:{number}", remedy="each line must hold one complete JSON object") from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets nested as deep
-            what = f"JSON that cannot be read ({error})"
-            raise InputError(what, where=f"{path}:{number}", remedy="each line must hold one plain JSON object") from None
-        if not isinstance(row, dict):
-            what = f"{_json_kind(row)} where a JSON object is expected"
-            raise InputError(what, where=f"{path}:{number}", remedy='write {"_id": ..., "text": ...}')
+            row = _json_object(line, f"{path}:{number}")
+        except InputError as fault:
+            on_fault(fault)
+            continue
         yield number, row
+
+
+def _json_object(line: str, where: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        what = f"not valid JSON ({error.msg} at column {error.colno})"
+        raise InputError(what, where=where, remedy="each line must hold one complete JSON object") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets nested as deep
+        what = f"JSON that cannot be read ({error})"
+        raise InputError(what, where=where, remedy="each line must hold one plain JSON object") from None
+    if not isinstance(row, dict):
+        what = f"{_json_kind(row)} where a JSON object is expected"
+        raise InputError(what, where=where, remedy='write {"_id": ..., "text": ...}')
+    return row
 
 
 def _json_kind(value: object) -> str:

@@ -33,10 +33,10 @@ def digest_of(text: str) -> str:
 class Passages:
     """Names passages; those of one file are told apart by a hash of their words, so that no other file or passage changes an id."""
 
-    def __init__(self, characters: int) -> None:
-        """Cut at so many characters; 0 = not at all."""
+    def __init__(self, characters: int, used: dict[str, int] | None = None) -> None:
+        """Cut at so many characters; 0 = not at all. `used` holds the ids that are taken, how often each was wanted; it may be shared."""
         self._characters = characters
-        self._used: dict[str, int] = {}
+        self._used: dict[str, int] = {} if used is None else used
 
     def documents(self, name: str, part: Part, *, whole: str = "") -> Iterator[Document]:
         """Yield the passages of a part.
@@ -47,15 +47,15 @@ class Passages:
             whole: an id that the whole text has already; then its only passage has it, and several have it with their hash.
         """
         if not self._characters:
-            yield Document(self._free(whole or (f"{name}#p{part.page}" if part.page else name)), part.text.strip(), part.title)
+            yield Document(self.free(whole or (f"{name}#p{part.page}" if part.page else name)), part.text.strip(), part.title)
             return
         cut = list(self._cut(part))
         for text, title in cut:
             if whole and len(cut) == 1:
-                yield Document(self._free(whole), text, title)
+                yield Document(self.free(whole), text, title)
                 continue
             page = f"p{part.page}-" if part.page else ""
-            yield Document(self._free(f"{whole or name}#{page}{digest_of(text)}"), text, title)
+            yield Document(self.free(f"{whole or name}#{page}{digest_of(text)}"), text, title)
 
     def _cut(self, part: Part) -> Iterator[tuple[str, str]]:
         """(passage, title with the headings above it)."""
@@ -71,9 +71,20 @@ class Passages:
                 path = [part.title, *(path[1:] if path and path[0] in part.title else path)]
             yield text, _SEPARATOR.join(path)
 
-    def _free(self, wanted: str) -> str:
-        count = self._used[wanted] = self._used.get(wanted, 0) + 1
-        return wanted if count == 1 else f"{wanted}-{count}"
+    def taken(self, name: str) -> bool:
+        """Return whether a passage has this id."""
+        return name in self._used
+
+    def free(self, wanted: str) -> str:
+        """Take the id that is wanted, or where a passage has it the next that nobody has: -2, -3, ..."""
+        count = self._used.get(wanted, 0) + 1
+        name = wanted
+        while name in self._used:
+            name = f"{wanted}-{count}"
+            count += name in self._used
+        self._used[wanted] = count
+        self._used.setdefault(name, 1)
+        return name
 
 
 @cache

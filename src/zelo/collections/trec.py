@@ -77,6 +77,21 @@ def read_run(path: Path) -> dict[str, list[ScoredDoc]]:
     return {query_id: [ScoredDoc(query_id, doc_id, -negated) for negated, _, doc_id in sorted(found)] for query_id, found in rows.items()}
 
 
+def upside_down(path: Path) -> tuple[int, int]:
+    """Return in how many questions the document of the first rank has the lowest score, and how many have two scores and ranks.
+
+    That is what a run looks like whose scores are distances; `read_run` and trec_eval go by the scores. The file was read by `read_run`.
+    """
+    first: dict[str, tuple[int, float]] = {}
+    last: dict[str, tuple[int, float]] = {}
+    for _, line in numbered_lines(path):
+        query_id, _, _, rank, score, _ = line.split()
+        here = int(rank), float(score)
+        first[query_id], last[query_id] = min(first.get(query_id, here), here), max(last.get(query_id, here), here)
+    asked = [(first[q], last[q]) for q in first if first[q][0] != last[q][0] and first[q][1] != last[q][1]]
+    return sum(one[1] < other[1] for one, other in asked), len(asked)
+
+
 def _rank(text: str, where: str) -> int:
     try:
         return int(text)

@@ -7,6 +7,7 @@ draw of the scores for each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import factorial, prod
@@ -18,7 +19,8 @@ from zelo.core.links import LOGIT_PER_PROBIT
 from zelo.errors import InputError
 from zelo.types import Link
 
-__all__ = ["FLOOR", "Panel", "anchors", "gains_of", "panels", "ranking_values", "replicate_means", "rescaled", "siding"]
+__all__ = ["FLOOR", "Panel", "Scored", "anchors", "bounded", "corrected", "gains_of", "panels", "random_values", "ranking_values",
+           "replicate_means", "rescaled", "siding", "values_of"]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -62,6 +64,16 @@ def ranking_values(gains: FloatArray, places: IntArray) -> FloatArray:
     return np.asarray(found / np.where(ideal > 0, ideal, 1.0)[:, None], np.float64)
 
 
+def random_values(gains: FloatArray, places: IntArray) -> FloatArray:
+    """Return what each ranking would have if its documents were random ones [draws, systems]; arguments as for `ranking_values`.
+
+    That of a system that shows fewer than k documents is lower, and 0 where it shows none.
+    """
+    discount = 1 / np.log2(np.arange(places.shape[1]) + 2)
+    ideal = -np.sort(-gains, axis=1)[:, : places.shape[1]] @ discount[: min(places.shape[1], gains.shape[1])]
+    return np.asarray((gains.mean(axis=1) / np.where(ideal > 0, ideal, 1.0))[:, None] * ((places >= 0) @ discount))
+
+
 def anchors(gains: FloatArray, k: int) -> FloatArray:
     """Return what two orders that everybody knows have under the same draws: a random one, and the true one.
 
@@ -82,14 +94,66 @@ def anchors(gains: FloatArray, k: int) -> FloatArray:
     return np.stack([gains.mean(axis=1) * discount.sum() / ideal, found / ideal], axis=1)
 
 
-def rescaled(means: FloatArray) -> FloatArray:
+def values_of(gains: FloatArray, places: IntArray) -> FloatArray:
+    """Return `ranking_values`, `random_values` and `anchors` side by side [draws, 2 systems + 2]; arguments as for `ranking_values`."""
+    return np.concatenate([ranking_values(gains, places), random_values(gains, places), anchors(gains, places.shape[1])], axis=1)
+
+
+def rescaled(means: FloatArray, own: FloatArray | None = None) -> FloatArray:
     """Return values [..., systems] on the scale that the true scores would give, from means [..., systems + 2] with both anchors last.
 
     Uncertain gains draw every value toward that of a random order, the true order's as well, which should have 1. The line through both
     anchors, random stays and the true order becomes 1, takes that back. Where the answers say next to nothing, the factor is 1 / FLOOR.
+
+    Args:
+        means: of `ranking_values` and `anchors`.
+        own: of `random_values` [..., systems], toward which the value of a system that shows fewer documents is drawn: nothing is uncertain
+            about a question that it does not answer. None: all show as many.
     """
     random, true = means[..., -2:-1], means[..., -1:]
-    return np.asarray(random + (means[..., :-2] - random) * (1 - random) / np.maximum(true - random, FLOOR * (1 - random)))
+    start = random if own is None else own
+    return np.asarray(start + (means[..., :-2] - start) * (1 - random) / np.maximum(true - random, FLOOR * (1 - random)))
+
+
+def bounded(values: FloatArray) -> FloatArray:
+    """Return values in [0, 1], where every nDCG is: with few questions or dull judges the correction shoots beyond its anchors."""
+    return np.asarray(np.clip(values, 0.0, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a set of judges makes of the systems, and the documents' scores.
+
+    Attributes:
+        values: [questions, draws, 2 systems + 2], of each question those of `values_of`.
+        score: per question the documents' scores [n].
+    """
+
+    values: FloatArray
+    score: Sequence[FloatArray]
+
+    @property
+    def means(self) -> FloatArray:
+        """Per question [questions, 2 systems + 2]."""
+        return np.asarray(self.values.mean(axis=1))
+
+    @property
+    def level(self) -> FloatArray:
+        """The systems' values [systems], not bounded, so that their order is that of the means."""
+        return corrected(self.means.mean(axis=0))
+
+    @property
+    def by_question(self) -> FloatArray:
+        """What `level` is the mean of [questions, systems]: corrected by the anchors of all questions together."""
+        means = self.means
+        means[:, -2:] = means[:, -2:].mean(axis=0)
+        return corrected(means)
+
+
+def corrected(means: FloatArray) -> FloatArray:
+    """Return values [..., systems], from means [..., 2 systems + 2] of `values_of`; see `rescaled`."""
+    systems = means.shape[-1] // 2 - 1
+    return rescaled(np.concatenate([means[..., :systems], means[..., -2:]], axis=-1), means[..., systems:-2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +210,7 @@ class Siding:
         excess: [judges, systems], own - others, less what a judge has that is sharper or duller than the others on all systems alike.
         low: [judges, systems], lower end of the 95 % interval of the excess, questions resampled.
         high: [judges, systems], upper end.
-        p_value: [judges, systems], two-sided, of an excess of 0.
+        p_value: [judges, systems], two-sided, of an excess of 0; n questions cannot show one below 2^(1 - n), as their signs could not.
         comparisons: [systems], of a document that the system shows with one that it does not show.
     """
 
@@ -200,7 +264,8 @@ def siding(wins: FloatArray, shows: FloatArray, query: IntArray, *, resamples: i
         drawn[b] = _excess(np.einsum("q,rjqs->rjs", weight, sums))[2]
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     beyond = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
-    p_value = np.minimum(1.0, 2 * (1 + beyond) / (1 + resamples))
+    least = 2.0 ** (1 - np.minimum((sums[2] > 0).sum(axis=1), 100))  # one question resampled is always the same
+    p_value = np.minimum(1.0, np.maximum(2 * (1 + beyond) / (1 + resamples), least))
     return Siding((1 + own) / 2, (1 + others) / 2, excess / 2, low / 2, high / 2, p_value, np.count_nonzero(shows, axis=0).astype(np.int64))
 
 

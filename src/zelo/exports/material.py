@@ -16,6 +16,7 @@ from zelo.core.calibration import targets as calibrated
 from zelo.core.groups import group_rows
 from zelo.core.links import LOGIT_PER_PROBIT
 from zelo.errors import InputError, WorkspaceError
+from zelo.pipeline import stages
 from zelo.stages import inputs
 from zelo.types import Document
 from zelo.workspace import Workspace
@@ -86,18 +87,20 @@ class Material:
         """Read scores, targets and texts. A benchmark has no targets: they are made from its scores by the recipe's map.
 
         Raises:
-            WorkspaceError: there are no scores.
+            WorkspaceError: there are no scores, or they are of other documents or questions than those that are there now.
             InputError: no question of the split has any.
         """
         if not workspace.path("scores").is_file():
             raise WorkspaceError("has no scores yet", where=str(workspace.root), remedy=f"run `zelo run {workspace.root} --to fit`")
+        _require_same_texts(workspace)
         table = read_table(workspace.path("scores"), "scores", ("query_id", "doc_id", "score", "link"))
         groups = group_rows(table["query_id"])
         score = np.asarray(table["score"], np.float64)
         unit = LOGIT_PER_PROBIT if table["link"][:1] == ["probit"] else 1.0
         known = _targets(workspace)
         split_of, texts = inputs.splits(workspace.path("splits")), {q.query_id: q.text for q in read_queries(workspace.path("queries"))}
-        wanted = [q for q in groups if choice.split in ("all", split_of[q])]
+        is_benchmark = workspace.recipe.line == "benchmark"  # it has no split: all of its questions are asked and reported on
+        wanted = [q for q in groups if is_benchmark or choice.split in ("all", split_of[q])]
         if not wanted:
             remedy = "choose another --split" if groups else "run the workspace"
             raise InputError(f"no question of the split {choice.split!r} has scores", where=str(workspace.root), remedy=remedy)
@@ -145,6 +148,20 @@ def write_splits(material: Material, folder: Path, lines: Callable[[Material, st
         else:
             path.unlink()
     return rows, left_out
+
+
+def _require_same_texts(workspace: Workspace) -> None:
+    """Raise if a stage on the way to the labels read something else than what lies there now: labels would go out with other texts."""
+    for stage in stages(workspace.recipe):
+        entry = workspace.entry(stage.name)
+        if entry is None or stage.name in ("encode", "retrieve"):
+            continue
+        for artifact in ("corpus", "queries", "splits", "scores"):
+            if artifact in entry.reads and workspace.digest(artifact) != entry.reads[artifact]:
+                what = f"{artifact} changed since stage {stage.name} ran: labels and texts would not belong together"
+                raise WorkspaceError(what, where=str(workspace.root), remedy=f"run `zelo run {workspace.root} --to calibrate` first")
+        if stage.name in ("calibrate", "standings"):
+            return
 
 
 def _targets(workspace: Workspace) -> dict[tuple[str, str], float]:

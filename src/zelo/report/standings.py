@@ -235,6 +235,11 @@ def lines(found: Standings) -> Iterator[str]:
     yield ""
     yield headline(found)
     yield from (f"! {warning}" for warning in warnings(found))
+    if found.skipped:
+        yield (
+            f"! {found.skipped:,} more question{'s are' if found.skipped != 1 else ' is'} left out: a pool of a single document, or no "
+            "answer, so that nothing was compared."
+        )
     yield (
         f"{found.questions:,} questions, {found.pairs:,} pairs, {found.pool:.0f} documents per question; a random order of them has "
         f"{found.random:.3f}. The answers resolve {found.resolution:.0%} of what true scores would. Cost: {money(found.dollars)}."

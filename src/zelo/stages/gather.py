@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zelo.collections.beir import read_corpus, read_queries
 from zelo.collections.lines import shown
-from zelo.collections.trec import read_run, write_run
+from zelo.collections.trec import read_run, upside_down, write_run
 from zelo.core.fusion import reciprocal_rank_fusion
 from zelo.errors import InputError, RecipeError
 from zelo.pipeline import Context, Outcome
@@ -82,6 +82,12 @@ def run(context: Context) -> Outcome:
         if lacking == len(query_ids):
             what = f"answers none of the {len(query_ids):,} questions (the first is {query_ids[0]!r})"
             raise InputError(what, where=settings.systems[name].run, remedy="its first column has to hold the ids of these queries")
+        wrong, asked = upside_down(Path(settings.systems[name].run))
+        if 2 * wrong > asked:
+            notes.append(
+                f"{name}: in {wrong:,} of {asked:,} questions the document of the first rank has the lowest score; scores count, the "
+                "highest first, as in trec_eval. If they are distances, write them with a minus"
+            )
         if lacking:
             notes.append(f"{name} answers {len(cut):,} of {len(query_ids):,} questions; the others count 0 for it")
         runs[name] = cut

@@ -58,7 +58,7 @@ def _identity(name: str) -> str:
     else:
         files = find_files(Path(name)).found
         parts = [f"{relative} {path.stat().st_size} {path.stat().st_mtime_ns}" for path, relative in files]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()  # names need not be UTF-8
 
 
 def run(context: Context) -> Outcome:
@@ -79,7 +79,8 @@ def run(context: Context) -> Outcome:
     collection.check_qrels(queries, doc_ids)
     benchmark = context.recipe.line == "benchmark"
     test_ids = set[str]() if benchmark else _labeled(collection, settings.test_split)
-    split_of, note = _answered(queries, context.recipe) if benchmark else choose_questions(list(queries), test_ids, settings)
+    texts = {q.query_id: _words(q.text) for q in queries.values()}
+    split_of, note = _answered(queries, context.recipe) if benchmark else choose_questions(list(queries), test_ids, settings, texts)
     written = write_queries(context.write("queries"), (q for q in queries.values() if q.query_id in split_of))
     context.write("qrels").mkdir()
     labels = 0
@@ -96,11 +97,23 @@ def run(context: Context) -> Outcome:
     return Outcome({"corpus": documents, "queries": written, "qrels": labels}, notes=tuple(notes))
 
 
-def choose_questions(query_ids: Sequence[str], test_ids: set[str], settings: Ingest) -> tuple[dict[str, str], str]:
+def _words(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def choose_questions(
+    query_ids: Sequence[str], test_ids: set[str], settings: Ingest, texts: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], str]:
     """Decide which questions train and which are reported on.
 
     Questions labeled in the test split are reported on, all others train (their labels, if any, are not read). Where there
     are no others, half of the labeled ones train, without their labels, by a hash of their ids.
+
+    Args:
+        query_ids: all questions.
+        test_ids: those that are labeled in the test split.
+        settings: the recipe's section.
+        texts: query_id -> its words. A question that asks the same as one that is reported on does not train.
 
     Returns:
         query_id -> "train" or "test", for the questions that are used; and a line that says so.
@@ -115,11 +128,19 @@ def choose_questions(query_ids: Sequence[str], test_ids: set[str], settings: Ing
         train, test = test[: len(test) // 2], test[len(test) // 2 :]
     if not train:
         raise InputError(f"{len(query_ids)} question(s) are too few to train on one and report on another", where=settings.collection)
-    train = train[: settings.max_train_queries or None]
+    asked = {texts[q] for q in test} if texts else set()
+    apart = [q for q in train if texts is None or texts[q] not in asked]
+    left_out = len(train) - len(apart)
+    if not apart:
+        what = "every question that could train asks the same as one that is reported on"
+        raise InputError(what, where=settings.collection, remedy="give further questions")
+    train = apart[: settings.max_train_queries or None]
     test = test[: settings.max_test_queries or None]
     note = f"{len(train):,} questions train without labels, {len(test):,} labeled ones are reported on"
     if halved:
         note += f" (all are labeled in {settings.test_split!r}: half of them, by a hash of their ids, train without their labels)"
+    if left_out:
+        note += f"; {left_out:,} that ask the same as one of those do not train"
     return {**dict.fromkeys(train, "train"), **dict.fromkeys(test, "test")}, note
 
 

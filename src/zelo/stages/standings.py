@@ -20,7 +20,7 @@ from zelo.core.paired_comparison import Batch
 from zelo.core.pooling import Rows, rows_by_judge, rows_by_pair
 from zelo.core.score_draws import draw_scores
 from zelo.core.significance import holm, paired_randomization_test
-from zelo.core.system_comparison import FLOOR, anchors, gains_of, panels, ranking_values, replicate_means, rescaled, siding
+from zelo.core.system_comparison import FLOOR, Scored, bounded, corrected, gains_of, panels, replicate_means, siding, values_of
 from zelo.errors import InputError
 from zelo.pipeline import Context, Outcome
 from zelo.recipe import Recipe
@@ -62,24 +62,6 @@ class _Field:
         return Batch(documents, ends, self.a[pair], self.b[pair], *columns, names=self.query_ids)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What a set of judges makes of the systems: nDCG [questions, draws, systems + 2], both anchors last, and the documents' scores."""
-
-    values: FloatArray
-    score: Sequence[FloatArray]
-
-    @property
-    def means(self) -> FloatArray:
-        """Per question [questions, systems + 2]."""
-        return np.asarray(self.values.mean(axis=1))
-
-    @property
-    def level(self) -> FloatArray:
-        """The systems' values [systems]."""
-        return rescaled(self.means.mean(axis=0))
-
-
 class _Scoring:
     """Scores by any weighing of the judges, with the recipe's terms and the same deviates for all of them."""
 
@@ -91,7 +73,7 @@ class _Scoring:
         sizes = zip(field.query_ids, field.doc_ids, strict=True)
         self._normal = [rng_for(recipe.seed, q, "standings").standard_normal((draws, len(d))) for q, d in sizes]
 
-    def score(self, times: Sequence[int]) -> _Scored:
+    def score(self, times: Sequence[int]) -> Scored:
         """Count each judge so many times."""
         used = np.flatnonzero(np.asarray(times) > 0)
         preference, weights = self.answers.preference[:, used], (self.weights * np.asarray(times))[used]
@@ -110,8 +92,8 @@ class _Scoring:
         values = []
         for drawn, copies, places in zip(found.drawn, self.field.copies, self.field.places, strict=True):
             gains = gains_of(drawn[:, copies], fit.link)
-            values.append(np.concatenate([ranking_values(gains, places), anchors(gains, places.shape[1])], axis=1))
-        return _Scored(np.stack(values), found.score)
+            values.append(values_of(gains, places))
+        return Scored(np.stack(values), found.score)
 
 
 def run(context: Context) -> Outcome:
@@ -127,7 +109,7 @@ def run(context: Context) -> Outcome:
     scored = scoring.score([1] * len(answers.judges))
     found = _standings(context, scoring, scored)
     write_standings(context.write("standings"), found)
-    base = found.random + (scored.means[:, :-2] - found.random) / found.resolution  # their means are the values
+    base = scored.by_question
     table: Columns = {"system": [], "measure": [], "query_id": [], "value": []}
     for s, system in enumerate(field.systems):
         table["system"] += [system] * len(base)
@@ -183,7 +165,7 @@ def _weights(context: Context, answers: Answers) -> tuple[FloatArray, _Terms | N
     return weight, (np.nan_to_num(effect), np.where(np.isnan(slope), 1.0, slope))
 
 
-def _standings(context: Context, scoring: _Scoring, base: _Scored) -> Standings:
+def _standings(context: Context, scoring: _Scoring, base: Scored) -> Standings:
     recipe, field, answers = context.recipe, scoring.field, scoring.answers
     judges, seed, resamples = len(answers.judges), recipe.seed, recipe.evaluate.resamples
     means = base.level
@@ -216,15 +198,19 @@ def _standings(context: Context, scoring: _Scoring, base: _Scored) -> Standings:
 
 
 def _standing(
-    system: str, value: float, drawn: FloatArray, sources: tuple[float, float, float | None], shares: tuple[int, float, float | None, float]
+    system: str,
+    value: float,
+    drawn: FloatArray,
+    sources: tuple[float, float, float | None],
+    shares: tuple[int, float, float | None, float],
 ) -> Standing:
-    low, high = _interval(drawn)
+    low, high = _interval(bounded(drawn))
     (queries, votes, judges), (answered, alone, alone_wins, wins) = sources, shares
-    return Standing(system, value, low, high, queries, votes, judges, answered, alone, alone_wins, wins)
+    return Standing(system, min(max(value, 0.0), 1.0), low, high, queries, votes, judges, answered, alone, alone_wins, wins)
 
 
 def _replicates(
-    scoring: _Scoring, base: _Scored, sets: Sequence[tuple[int, ...]], chances: Sequence[float], context: Context
+    scoring: _Scoring, base: Scored, sets: Sequence[tuple[int, ...]], chances: Sequence[float], context: Context
 ) -> tuple[FloatArray, FloatArray]:
     """Means of replicates of the whole comparison [resamples, systems], and the mean by each set of judges [sets, systems]."""
     seed = context.recipe.seed
@@ -234,22 +220,24 @@ def _replicates(
     drawn, centers = [], []
     for number, (times, count) in enumerate(zip(sets, counts.tolist(), strict=True)):
         scored = base if len(set(times)) == 1 else scoring.score(times)
-        centers.append(scored.level)
-        drawn.append(rescaled(replicate_means(scored.values, count, rng_for(seed, str(times), "replicates"))))
+        centers.append(bounded(scored.level))
+        drawn.append(corrected(replicate_means(scored.values, count, rng_for(seed, str(times), "replicates"))))
         advance(number + 1, len(sets))
     return np.concatenate(drawn), np.stack(centers)
 
 
-def _sources(base: _Scored, centers: FloatArray, chance: FloatArray, recipe: Recipe) -> list[tuple[float, float, float | None]]:
+def _sources(base: Scored, centers: FloatArray, chance: FloatArray, recipe: Recipe) -> list[tuple[float, float, float | None]]:
     """Per system half of the 95 % interval that the choice of questions, the votes and the choice of judges alone make."""
-    means = rescaled(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source")))
-    votes = rescaled(base.values.mean(axis=0)).std(axis=0)  # draws of different questions are independent: their means already are draws
+    means = bounded(corrected(replicate_means(base.means[:, None, :], recipe.evaluate.resamples, rng_for(recipe.seed, "", "one source"))))
+    votes = bounded(corrected(base.values.mean(axis=0))).std(
+        axis=0
+    )  # draws of different questions are independent: their means already are draws
     judges = np.sqrt(chance @ (centers - chance @ centers) ** 2).tolist() if len(centers) > 1 else [None] * len(votes)
     rows = zip(means.std(axis=0).tolist(), votes.tolist(), judges, strict=True)
     return [(1.96 * a, 1.96 * b, None if c is None else 1.96 * c) for a, b, c in rows]
 
 
-def _by_judge(scoring: _Scoring, base: _Scored, judges: int) -> tuple[FloatArray, FloatArray]:
+def _by_judge(scoring: _Scoring, base: Scored, judges: int) -> tuple[FloatArray, FloatArray]:
     """Values by each judge alone, and by all others [judges, systems]; without any for a single judge."""
     if judges == 1:
         return base.level[None], np.zeros((0, len(base.level)))
@@ -265,7 +253,7 @@ def _interval(drawn: FloatArray) -> tuple[float, float]:
 
 def _differences(
     field: _Field,
-    base: _Scored,
+    base: Scored,
     drawn: FloatArray,
     means: FloatArray,
     order: list[int],
@@ -274,20 +262,23 @@ def _differences(
     recipe: Recipe,
 ) -> list[Difference]:
     pairs = list(combinations(order, 2))
-    p_values = []
+    values, p_values = base.by_question, []
     for s, t in pairs:
         rng = rng_for(recipe.seed, f"{field.systems[s]} {field.systems[t]}", "randomization")
-        p_values.append(paired_randomization_test(base.means[:, s], base.means[:, t], recipe.evaluate.resamples, rng=rng))
+        p_values.append(paired_randomization_test(values[:, s], values[:, t], recipe.evaluate.resamples, rng=rng))
     found = []
     for (s, t), p_value in zip(pairs, holm(p_values).tolist(), strict=True):
-        low, high = _interval(drawn[:, s] - drawn[:, t])
+        # Of values that are not bounded, so that two systems beyond the bound still differ.
+        low, high = _interval(np.clip(drawn[:, s] - drawn[:, t], -1.0, 1.0))
         turned = tuple(judge for judge, values in zip(judges, without, strict=False) if values[s] < values[t])
         shown = p_value < ALPHA and low > 0 and not turned
-        found.append(Difference(field.systems[s], field.systems[t], float(means[s] - means[t]), low, high, p_value, turned, shown))
+        found.append(
+            Difference(field.systems[s], field.systems[t], min(1.0, float(means[s] - means[t])), low, high, p_value, turned, shown)
+        )
     return found
 
 
-def _shares(field: _Field, base: _Scored, recipe: Recipe) -> list[tuple[int, float, float | None, float]]:
+def _shares(field: _Field, base: Scored, recipe: Recipe) -> list[tuple[int, float, float | None, float]]:
     """Per system: questions answered, share of documents that it alone shows, and how often those and all of its documents win."""
     systems = len(field.systems)
     answered, shown, alone = np.zeros(systems, np.int64), np.zeros(systems), np.zeros(systems)
@@ -316,12 +307,12 @@ def _views(context: Context, scoring: _Scoring, means: FloatArray, alone: FloatA
     found = []
     for j, judge in enumerate(answers.judges):
         cost, read, written, seconds = (np.asarray(table[name])[rows[judge]] for name in names[1:])
-        others = dict(zip(systems, without[j].tolist(), strict=True)) if len(without) else {}
+        others = dict(zip(systems, bounded(without[j]).tolist(), strict=True)) if len(without) else {}
         found.append(
             JudgeView(
                 judge=judge,
                 weight=float(scoring.weights[j]),
-                alone=dict(zip(systems, alone[j].tolist(), strict=True)),
+                alone=dict(zip(systems, bounded(alone[j]).tolist(), strict=True)),
                 without=others,
                 tau_alone=kendall_tau_b(alone[j], means),
                 tau_without=kendall_tau_b(without[j], means) if others else None,
