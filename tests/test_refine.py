@@ -112,7 +112,7 @@ def test_failures_are_what_the_model_ranks_below_labels(parent: Workspace, child
         labels.setdefault(row.query_id, {})[row.doc_id] = row.relevance
     context = Context(parent, parent.recipe, parent.root, Silent())
     texts, queries = inputs.documents(context), inputs.queries(context)
-    model = load_reranker(parent.path("model"), inputs.Signals(context, texts, queries).bank)
+    model = load_reranker(parent.path("model"), inputs.CorpusSignals(context, texts, queries).bank)
     from zelo.collections.trec import read_run
 
     candidates = read_run(parent.path("candidates") / "fused.trec")

@@ -326,7 +326,7 @@ def cases(workspace: Workspace, split: str) -> list[Case]:
     context = Context(workspace, workspace.recipe, workspace.root, Silent())
     texts, query_texts = inputs.documents(context), inputs.queries(context)
     split_of = inputs.splits(context.read("splits"))
-    materials = inputs.Signals(context, texts, query_texts)
+    materials = inputs.CorpusSignals(context, texts, query_texts)
     signals = Signals(materials.lexical(), materials.bank(), *materials.token_frequency())
     candidates = read_run(context.read("candidates") / "fused.trec")
     labels: dict[str, dict[str, float]] = {}

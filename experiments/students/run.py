@@ -36,7 +36,7 @@ def measure(workspace: Workspace, labels: Path) -> list[dict[str, object]]:
     context = Context(workspace, workspace.recipe, workspace.root, Silent())
     texts, query_texts = inputs.documents(context), inputs.queries(context)
     split_of = inputs.splits(context.read("splits"))
-    materials = inputs.Signals(context, texts, query_texts)
+    materials = inputs.CorpusSignals(context, texts, query_texts)
     signals = Signals(materials.lexical(), materials.bank(), *materials.token_frequency())
     scores = read_table(context.read("scores"), "scores")
     groups = {q: rows for q, rows in group_rows(scores["query_id"]).items() if split_of[q] == "train"}

@@ -58,6 +58,6 @@ def load_served(path: Path, engine: EngineName | None = None) -> Served:
     if not context.read("model").is_dir():
         raise WorkspaceError("has no trained model yet", where=str(path), remedy=f"`zelo run {path}` makes it")
     texts, query_texts = inputs.documents(context), inputs.queries(context)
-    bank = inputs.Signals(context, texts, query_texts).bank
+    bank = inputs.CorpusSignals(context, texts, query_texts).bank
     reranker = load_reranker(context.read("model"), bank, engine or context.recipe.rank.engine)
     return Served(path.resolve().name, reranker, context, path, engine)

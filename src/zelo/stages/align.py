@@ -116,7 +116,7 @@ def _scored(context: Context) -> _Scored:
 
 
 def _judges(context: Context) -> list[AnyJudge]:
-    materials = inputs.Signals(context, {}, {})  # offline judges are left out, so nothing is made from it
+    materials = inputs.CorpusSignals(context, {}, {})  # offline judges are left out, so nothing is made from it
     made = Materials(materials.lexical, materials.bank, materials.token_frequency, "")
     asked = [make_judge(name, made, context.recipe) for name in context.recipe.judge.ensemble if name not in JUDGES]
     able = [judge for judge in asked if getattr(judge, "across", False)]

@@ -203,7 +203,7 @@ class _Ranker:
         self._texts, self._queries = inputs.documents(context), inputs.queries(context)
         self._candidates = read_run(context.read("candidates") / "fused.trec")
         self._depth = context.recipe.rank.depth
-        bank: Callable[[], Any] = inputs.Signals(context, self._texts, self._queries).bank
+        bank: Callable[[], Any] = inputs.CorpusSignals(context, self._texts, self._queries).bank
         self._model: Reranker = load_reranker(parent.path("model"), bank, parent.recipe.rank.engine)
 
     def place(self, query_id: str, references: set[Reference]) -> Placed | None:

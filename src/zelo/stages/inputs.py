@@ -78,7 +78,7 @@ def encoder(context: Context) -> Encoder:
     return load_encoder(context.recipe.encode.model, context.recipe.encode.engine)
 
 
-class Signals:
+class CorpusSignals:
     """The corpus's word statistics and vectors, each made when first asked for."""
 
     def __init__(self, context: Context, texts: dict[str, str], query_texts: dict[str, str]) -> None:

@@ -188,7 +188,7 @@ def ask_all(pairs: Pairs, journal: Journal, context: Context, judges: Sequence[A
     recipe = context.recipe
     query_texts, doc_texts = inputs.queries(context), inputs.documents(context)
     if judges is None:
-        signals = inputs.Signals(context, doc_texts, query_texts)
+        signals = inputs.CorpusSignals(context, doc_texts, query_texts)
         materials = Materials(signals.lexical, signals.bank, signals.token_frequency, _identity(context))
         judges = [make_judge(name, materials, recipe) for name in recipe.judge.ensemble]
         _check_different(judges)

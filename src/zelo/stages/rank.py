@@ -48,7 +48,7 @@ def _load(root: Path) -> Reranker:
     context = Context(workspace, workspace.recipe, workspace.root, Silent())
 
     def bank() -> VectorBank:
-        return inputs.Signals(context, inputs.documents(context), inputs.queries(context)).bank()
+        return inputs.CorpusSignals(context, inputs.documents(context), inputs.queries(context)).bank()
 
     return load_reranker(context.read("model"), bank, context.recipe.rank.engine)
 
@@ -62,7 +62,7 @@ def run(context: Context) -> Outcome:
     advance = context.progress.task("reranking")
     depth = context.recipe.rank.depth
     listed = {q: [c.doc_id for c in candidates.get(q, [])][:depth] for q in test}
-    bank = inputs.Signals(context, texts, query_texts).bank
+    bank = inputs.CorpusSignals(context, texts, query_texts).bank
     own = None if context.executor.elsewhere else load_reranker(context.read("model"), bank, context.recipe.rank.engine)
     work = Reranking(context.workspace.root.absolute(), own)
     shards = ((q, Shown(query_texts[q], [texts[d] for d in listed[q]])) for q in test)

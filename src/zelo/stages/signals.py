@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 
 
 def learn_signals(
-    recipe: Recipe, examples: list[Example], materials: inputs.Signals, work: Path, folder: Path, progress: Progress
+    recipe: Recipe, examples: list[Example], materials: inputs.CorpusSignals, work: Path, folder: Path, progress: Progress
 ) -> tuple[str, ...]:
     """Train the recipe's student and write its folder.
 

@@ -50,7 +50,7 @@ def run(context: Context) -> Outcome:
     groups = {q: rows for q, rows in group_rows(targets["query_id"]).items() if split_of[q] == "train"}
     examples = [(query_texts[q], [texts[targets["doc_id"][i]] for i in rows], targets["target"][rows]) for q, rows in groups.items()]
     rows = {"queries": len(examples), "targets": sum(len(e[1]) for e in examples)}
-    materials = inputs.Signals(context, texts, query_texts)
+    materials = inputs.CorpusSignals(context, texts, query_texts)
     return Outcome(rows, notes=learn_signals(context.recipe, examples, materials, _work(context), context.write("model"), context.progress))
 
 

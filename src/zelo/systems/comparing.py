@@ -136,7 +136,7 @@ class _Materials:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._texts, self._queries = inputs.documents(context), inputs.queries(context)
-        self._signals = inputs.Signals(context, self._texts, self._queries)
+        self._signals = inputs.CorpusSignals(context, self._texts, self._queries)
 
     def load(self, folder: Path) -> Reranker:
         """Load a model; one that was trained here finds the workspace's vectors."""

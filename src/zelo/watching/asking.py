@@ -31,7 +31,7 @@ MOST_ANCHORS = 200
 class JournalPanel:
     """The ensemble of a recipe, asked through a journal. `spent` says that the budget ended before all was asked."""
 
-    def __init__(self, context: Context, journal: Journal, signals: inputs.Signals, anchors: Sequence[Anchor]) -> None:
+    def __init__(self, context: Context, journal: Journal, signals: inputs.CorpusSignals, anchors: Sequence[Anchor]) -> None:
         """Make the judges of the context's recipe; its `judge.budget_dollars` and `budget_tokens` are caps on the journal's total."""
         self._context, self._journal = context, journal
         identity = hashlib.sha256("".join(context.workspace.digest(a) or "" for a in ("corpus", "vectors")).encode()).hexdigest()[:12]
@@ -132,7 +132,7 @@ def _weights(context: Context, names: Sequence[str]) -> FloatArray:
     return found if np.isfinite(found).all() and found.sum() > 0 else np.ones(len(names))
 
 
-def _scale(name: str, signals: inputs.Signals, anchors: Sequence[Anchor]) -> Callable[[str, Sequence[str]], float] | None:
+def _scale(name: str, signals: inputs.CorpusSignals, anchors: Sequence[Anchor]) -> Callable[[str, Sequence[str]], float] | None:
     """Return what places a judge's similarity among those of the anchors: weak evidence, for similarities depend on the query too."""
     if name not in JUDGES or not anchors:
         return None

@@ -119,7 +119,7 @@ class WorkspaceFinder:
         self._missing = {} if source is None else {d.doc_id: d for d in read_corpus(source) if d.doc_id not in self._documents}
         known = set(self._texts.values())
         self._missing = {doc_id: d for doc_id, d in self._missing.items() if d.full_text not in known}  # the same text by another name
-        self.signals = inputs.Signals(context, self._texts, inputs.queries(context))
+        self.signals = inputs.CorpusSignals(context, self._texts, inputs.queries(context))
         self._found: dict[str, list[list[str]]] = {}
         if not is_searchable(context.recipe):
             what = "live queries cannot be searched for: the first stage is an imported run only"

@@ -126,7 +126,7 @@ def check_gate(first: Workspace, old: Workspace, new: Workspace, progress: Progr
 
 def _model(workspace: Workspace, progress: Progress) -> Reranker:
     context = Context(workspace, workspace.recipe, workspace.root, progress)
-    bank = inputs.Signals(context, inputs.documents(context), inputs.queries(context)).bank
+    bank = inputs.CorpusSignals(context, inputs.documents(context), inputs.queries(context)).bank
     return load_reranker(context.read("model"), bank, context.recipe.rank.engine)
 
 
