@@ -214,7 +214,7 @@ class TestFaultyCollections:
         assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
 
     def test_zero_candidates(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("zelo.stages.retrieve._fuse", lambda *_: [])
+        monkeypatch.setattr("zelo.stages.legs._fuse", lambda *_: [])
         assert_one_line(zelo("retrieve", workspace, "--force"), "synthetic: no document was found for any question")
         assert_whole(workspace)
 

@@ -380,8 +380,8 @@ class TestOddCollections:
         def nothing(self: object, queries: list[Query] | list[str], *rest: object) -> dict[str, list[ScoredDoc]]:
             return {q if isinstance(q, str) else q.query_id: [] for q in queries}
 
-        monkeypatch.setattr("zelo.stages.retrieve.Bm25Retriever.search", nothing)
-        monkeypatch.setattr("zelo.stages.retrieve.DenseRetriever.search_vectors", nothing)
+        monkeypatch.setattr("zelo.stages.legs.Bm25Retriever.search", nothing)
+        monkeypatch.setattr("zelo.stages.legs.DenseRetriever.search_vectors", nothing)
         before = Workspace.open(workspace).digest("candidates")
         with pytest.raises(ZeloError, match="no document was found for any question"):
             run(Workspace.open(workspace), force=["retrieve"])

@@ -188,7 +188,7 @@ def test_a_request_is_scored_by_one_model_across_a_change() -> None:
         batcher.start()
         documents = [f"list files {i}" for i in range(12)]
         task = asyncio.create_task(batcher.score("list files", documents, 30))
-        while not batcher._batches:
+        while not batcher._pace.seconds_per_token:
             await asyncio.sleep(0.001)
         batcher.replace(Half())
         scores = await task

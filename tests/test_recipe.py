@@ -6,6 +6,7 @@ import dataclasses
 import tomllib
 import typing
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def section_of(cls: type) -> st.SearchStrategy[Any]:
     if cls is recipes.Retrieve:
         parts["legs"] = st.lists(st.sampled_from(["bm25", "dense"]), min_size=1, unique=True).map(tuple)
         parts["run"] = st.just("")
+    if cls is recipes.Watch:
+        parts["baseline_from"] = st.just("") | st.dates(date(1000, 1, 1)).map(str)
     return st.builds(cls, **parts)
 
 
