@@ -310,7 +310,7 @@ def _write(made: Path, form: _Form, identity: str, trials: Sequence[Trial], quer
 def lines(found: Optimized, most_loss: float = MOST_LOSS) -> list[str]:
     """Return what was found, as a table and a sentence."""
     exact = found.trials[0]
-    of = "queries that the model learned, as too few were held out" if found.learned else "held-out queries"
+    of = "queries that the model may have learned, as too few were held out" if found.learned else "held-out queries"
     shown = [f"{'form':<18} {'pairs/s':>8} {'nDCG@10':>8} {'lost':>7} {'largest difference of a score':>30}"]
     for trial in found.trials:
         lost = 1 - trial.ndcg / exact.ndcg if exact.ndcg else 0.0
