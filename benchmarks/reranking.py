@@ -8,7 +8,8 @@
 FOLDER holds collections in BEIR's layout, scifact and mtragun among them. Pairs are queries of the test split with what BM25 finds for
 them, cut at 512 tokens, so their lengths are those of life. Engines take turns on the same pairs; of several turns the best counts.
 Both ways to call are measured: all pairs at once, which sentence-transformers sorts by length, and a call per query, as rerankers are used.
-`quality` compares nDCG@10 by human labels. `decoder` makes a random Qwen3 of 8 layers and width 512: its speed is that of a trained one.
+`quality` compares nDCG@10 by human labels; low and high: 95 % of the difference to float32.
+`decoder` makes a random Qwen3 of 8 layers and width 512: its speed is that of a trained one.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from numpy.typing import NDArray
 
 from zelo.collections.beir import BeirFolder
 from zelo.core.metrics import evaluate_ranking
+from zelo.core.significance import bootstrap_interval
 from zelo.encoders.extras import import_extra
 from zelo.encoders.openvino_engine import quiet
-from zelo.encoders.processor import cores, describe
+from zelo.encoders.processor import cores, describe, instruction_sets
+from zelo.rerankers.compiled import compiled_classifier
 from zelo.rerankers.engines import ABOUT, FOLDER
 from zelo.rerankers.export import export_model
 from zelo.rerankers.pointwise import PointwiseReranker
@@ -90,6 +93,16 @@ def cross_encoder(folder: Path, longest: int, dtype: str = "float32") -> object:
         return library.CrossEncoder(str(folder), device="cpu", max_length=longest, model_kwargs={"dtype": getattr(torch, dtype)})
 
 
+def engines(model: Path, longest: int, *, torch: bool) -> dict[str, PointwiseReranker]:
+    """Load a model with every engine that computes it here; bfloat16 is what `zelo optimize` keeps where bytes lose too much."""
+    names = [*(["torch"] if torch else []), "openvino", *(["optimized"] if (model / FOLDER / ABOUT).is_file() else [])]
+    loaded = {name: PointwiseReranker.load(model, device="cpu", max_tokens=longest, engine=name) for name in names}
+    if "bf16" in instruction_sets():
+        loaded["openvino, bfloat16"] = PointwiseReranker.load(model, device="cpu", max_tokens=longest, engine="openvino")
+        loaded["openvino, bfloat16"].scorer = compiled_classifier(model, precision="bf16")
+    return loaded
+
+
 def encoder(model: Path, collections: Path, pairs: int, rounds: int, longest: int, depth: int, few: bool) -> list[dict[str, object]]:
     """Compare speeds on real pairs of both collections, in two ways: all pairs in one call, and a call per query with its candidates."""
     each = max(1, pairs // depth // len(COLLECTIONS))
@@ -106,10 +119,7 @@ def encoder(model: Path, collections: Path, pairs: int, rounds: int, longest: in
         systems[f"sentence-transformers, {name}; per query"] = lambda system=system, size=size: _predict(
             system, [[(q.text, d) for d in q.documents] for q in asked], size
         )
-    for engine in ("torch", "openvino", "optimized"):
-        if (few and engine == "torch") or (engine == "optimized" and not (model / FOLDER / ABOUT).is_file()):
-            continue
-        loaded = PointwiseReranker.load(model, device="cpu", max_tokens=longest, engine=engine)
+    for engine, loaded in engines(model, longest, torch=not few).items():
         systems[f"zelo, {engine}; one call"] = lambda loaded=loaded: np.concatenate(
             loaded.score_many([(q.text, q.documents) for q in asked])
         )
@@ -141,21 +151,25 @@ def quality(model: Path, collections: Path, queries: int, depth: int, longest: i
     """Compare nDCG@10 by labels, and scores with sentence-transformers' on a few pairs."""
     rows: list[dict[str, object]] = []
     reference = cross_encoder(model, longest)
-    engines = ["openvino", *(["optimized"] if (model / FOLDER / ABOUT).is_file() else [])]
-    loaded = {engine: PointwiseReranker.load(model, device="cpu", max_tokens=longest, engine=engine) for engine in engines}
+    loaded = engines(model, longest, torch=False)
     for name in COLLECTIONS:
         asked, qrels = questions(collections / name, queries, depth)
         few = [(asked[0].text, d) for d in asked[0].documents[:8]]
         same = np.abs(np.asarray(reference.predict(few)) - loaded["openvino"].score(few[0][0], [d for _, d in few])).max()  # type: ignore[attr-defined]
-        exact = 0.0
+        exact: dict[str, float] = {}
         for engine, system in loaded.items():
             start = time.perf_counter()
             run = {q.query_id: list(zip(q.doc_ids, system.score(q.text, q.documents).tolist(), strict=True)) for q in asked}
             seconds = time.perf_counter() - start
-            value = float(np.mean(list(evaluate_ranking(run, qrels, ["nDCG@10"])["nDCG@10"].values())))
-            exact = exact or value
-            row = {"name": f"{name}, {engine}", "nDCG@10": round(value, 4), "kept": round(value / exact, 4), "queries": len(asked)}
-            rows.append({**row, "depth": depth, "pairs_per_s": round(depth * len(asked) / seconds, 1)})
+            values = evaluate_ranking(run, qrels, ["nDCG@10"])["nDCG@10"]
+            exact = exact or dict(values)
+            value, full = (float(np.mean(list(v.values()))) for v in (values, exact))
+            row = {"name": f"{name}, {engine}", "nDCG@10": round(value, 4), "kept": round(value / full, 4), "queries": len(asked)}
+            lost = np.array([values[q] - exact[q] for q in exact])
+            low, high = bootstrap_interval(lost, 0.95, 10_000, rng=np.random.default_rng(0))
+            rows.append(
+                {**row, "low": round(low, 4), "high": round(high, 4), "depth": depth, "pairs_per_s": round(depth * len(asked) / seconds, 1)}
+            )
         rows[-1]["openvino_to_sentence_transformers"] = f"{same:.1e}"
         first = {q.query_id: [(d, -float(i)) for i, d in enumerate(q.doc_ids)] for q in asked}
         bm25 = float(np.mean(list(evaluate_ranking(first, qrels, ["nDCG@10"])["nDCG@10"].values())))

@@ -144,8 +144,8 @@ def batches_by_width(widths: IntArray, budget: int) -> list[IntArray]:
     return batches
 
 
-def compiled_classifier(folder: Path, threads: int = 0) -> Compiled:
-    """Return a folder's classifier compiled in float32. The conversion is kept in the cache folder and made once per model.
+def compiled_classifier(folder: Path, threads: int = 0, precision: Precision = "f32") -> Compiled:
+    """Return a folder's classifier compiled. The conversion is kept in the cache folder and made once per model.
 
     Raises:
         InputError: the folder holds no such model, or OpenVINO cannot stand in for it.
@@ -159,7 +159,7 @@ def compiled_classifier(folder: Path, threads: int = 0) -> Compiled:
     return kept_conversion(
         kept,
         lambda made: convert(EncoderClassifier.load(folder, device="cpu"), made),
-        lambda made: load_compiled(made, digest, threads=threads),
+        lambda made: load_compiled(made, digest, precision, threads),
     )
 
 
