@@ -277,6 +277,7 @@ class TestRun:
     def test_a_stage_by_its_name(self, workspace: Path) -> None:
         assert zelo("pool", workspace).err.splitlines() == ["all is up to date"]
         forced = zelo("pool", workspace, "--force").err
+        assert "pool       done in" in forced
         assert "pool: " in forced
         assert "fit: " not in forced
 

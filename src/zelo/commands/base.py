@@ -100,7 +100,7 @@ def told(shown: Progress) -> Callable[[State, Entry | None], None]:
             raise KeyboardInterrupt
         if entry is None:
             shown.note(f"{state.stage.name}: {state.stage.summary} ...")
-        elif not state.done:
+        elif entry is not state.entry:  # it ran now; a forced one was done before too
             shown.note(line(state, entry))
 
     return tell
