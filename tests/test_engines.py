@@ -20,11 +20,11 @@ from zelo.encoders import processor
 from zelo.errors import InputError
 from zelo.progress import Silent
 from zelo.rerankers import int8, load_reranker
-from zelo.rerankers.compiled import NETWORK, STEP, Compiled, Facts, batches_by_width, convert, inputs_of, load_compiled
+from zelo.rerankers.compiled import NETWORK, STEP, Compiled, Facts, batches_by_width, convert, convert_pruned, inputs_of, load_compiled
 from zelo.rerankers.encoder_classifier import EncoderClassifier
 from zelo.rerankers.engines import ABOUT, FOLDER, classifier_engine, optimized_by
 from zelo.rerankers.export import write_pointwise
-from zelo.rerankers.first_row import first_row_only
+from zelo.rerankers.first_row import first_row_only, pruning
 from zelo.rerankers.language_model import LanguageModel
 from zelo.rerankers.pointwise import Format, PointwiseReranker
 from zelo.rerankers.templates import load_tokenizer
@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     root = tmp_path_factory.mktemp("engines")
-    bert = write_tiny_bert(root / "bert", WORDS, dim=64, layers=3)
+    bert = write_tiny_bert(root / "bert", WORDS, dim=64, layers=4)
     classifier = EncoderClassifier.load(bert, device="cpu")
     with torch.no_grad():
         for parameter in classifier.module.parameters():
@@ -100,9 +100,63 @@ class TestCompiled:
         with first_row_only(tiny_language_model()) as changed:
             assert not changed
 
+    def test_pruning_starts_in_the_middle(self) -> None:
+        assert pruning(6) == {3: 10, 4: 8}
+        assert pruning(12) == {6: 10, 7: 10, 8: 8, 9: 8, 10: 8}
+        assert [pruning(layers) for layers in (1, 2, 3)] == [{}, {}, {}]
+
+    def test_pruning_that_keeps_every_row_changes_nothing(self, model: Path) -> None:
+        classifier = EncoderClassifier.load(model, device="cpu")
+        asked = sequences(model)
+        whole = classifier.score(asked)
+        with first_row_only(classifier.model, {1: 20, 2: 20}):
+            np.testing.assert_allclose(classifier.score(asked), whole, atol=1e-5)
+
+    def test_pruning_computes_the_rows_that_the_first_token_looks_at_most(self, model: Path) -> None:
+        import torch
+
+        classifier = EncoderClassifier.load(model, device="cpu")
+        asked, states = sequences(model, 30), list[Any]()
+        layers, longest = classifier.model.bert.encoder.layer, max(asked, key=len)
+        whole = classifier.score(asked)
+        with first_row_only(classifier.model, {1: 10, 2: 8}), torch.no_grad():
+            for place in (1, 2, 3):
+                layers[place].register_forward_pre_hook(lambda module, given: states.append(given[0][0]))
+            classifier.score([longest])
+            before, after = states[0], states[1]
+            same = [any(torch.equal(row, old) for old in before) for row in after]
+            computed = -(-len(longest) * 10 // 20)
+            assert same == [False] * computed + [True] * (len(longest) - computed)
+            found = classifier.score(asked)
+        with first_row_only(classifier.model, {1: 1, 2: 1}):
+            hardly = classifier.score(asked)
+        assert 0 < np.abs(found - whole).max() < np.abs(hardly - whole).max()
+
+    def test_pruned_rows_are_those_of_torch_compiled_for_any_length(self, model: Path, tmp_path: Path) -> None:
+        classifier = EncoderClassifier.load(model, device="cpu")
+        assert convert_pruned(classifier, tmp_path)  # which compares
+        asked = sequences(model, 30)
+        engine, whole = load_compiled(tmp_path, ""), classifier.score(asked)
+        found = engine.score(asked)
+        assert 1e-4 < np.abs(found - whole).max() < 0.5 * np.std(whole)
+        np.testing.assert_array_equal(found, [float(engine.score([sequence])[0]) for sequence in asked])
+
+    def test_pruning_that_compiles_to_something_else_is_left_out(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(Compiled, "score", lambda self, asked: np.ones(len(asked)))
+        assert not convert_pruned(EncoderClassifier.load(model, device="cpu"), tmp_path)
+        assert "no token pruning" in caplog.text
+        assert not (tmp_path / NETWORK).exists()
+
+    def test_too_few_layers_are_not_pruned(self, tmp_path: Path) -> None:
+        bert = write_tiny_bert(tmp_path / "bert", WORDS, layers=3)
+        assert not convert_pruned(EncoderClassifier.load(bert, device="cpu"), tmp_path)
+        assert not (tmp_path / NETWORK).exists()
+
     def test_a_wrong_conversion_is_found(self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         classifier = EncoderClassifier.load(model, device="cpu")
-        monkeypatch.setattr(EncoderClassifier, "score", lambda self, asked: np.ones(len(asked)))
+        monkeypatch.setattr(Compiled, "score", lambda self, asked: np.ones(len(asked)))
         with pytest.raises(InputError, match="differs from the original"):
             convert(classifier, tmp_path)
 
@@ -133,8 +187,10 @@ class TestBytes:
 
         network = import_openvino().Core().read_model(converted / NETWORK)
         found = int8.products(network)
-        assert sum(map(len, found.values())) == 3 * 6 + 2  # query, key, value, output, two of the feed-forward; pooler, head
-        assert sorted(map(len, found.values()))[-1] == 3  # query, key and value share an activation; in the last layer key and value
+        assert (
+            sum(map(len, found.values())) == 3 * 6 + 4 + 2
+        )  # query, key, value, output, two of the feed-forward; last: no key, value; pooler, head
+        assert sorted(map(len, found.values()))[-1] == 3  # query, key and value share an activation
 
     @given(st.floats(-100, 100), st.floats(-100, 100))
     @settings(max_examples=50, deadline=None)
@@ -152,11 +208,43 @@ class TestBytes:
         assert (np.abs(rows * scale - weights) <= scale / 2 + 1e-12).all()
 
     def test_smoothing_moves_outliers_into_the_weights(self) -> None:
-        seen = int8.Range(np.array([-1.0, -100.0], np.float32), np.array([1.0, 50.0], np.float32))
+        rows = np.array([[-1.0, -100.0], [1.0, 50.0]], np.float32)
+        seen = int8.Seen(rows[0], rows[1], rows)
         share = int8.smoothing(seen, [np.ones((3, 2), np.float32)], 0.5)
         assert share[1] / share[0] == pytest.approx(10.0)
         assert np.log(share).mean() == pytest.approx(0.0, abs=1e-6)
         np.testing.assert_array_equal(int8.smoothing(seen, [np.ones((3, 2), np.float32)], 0.0), 1.0)
+
+    def test_steps_are_chosen_by_the_error_of_the_products(self) -> None:
+        rng = np.random.default_rng(0)
+        rows, weights = rng.normal(size=(200, 64)).astype(np.float32), rng.normal(size=(32, 64)).astype(np.float32)
+        rows[:, 3] *= 100.0  # an outlier channel
+        exact = rows @ weights.T
+
+        def error(steps: int8.Steps) -> float:
+            scaled, scale = int8.row_bytes(weights * steps.share)
+            return float(np.square(steps.rounded(rows) @ (scaled * scale).T - exact).mean())
+
+        seen = int8.Seen(rows.min(0), rows.max(0), rows)
+        best = int8.best_steps(seen, [weights])
+        plain = int8.Steps(np.ones(64, np.float32), *int8.byte_range(float(rows.min()), float(rows.max())))
+        assert error(best) < error(plain) / 4
+        rare = rng.normal(size=(2000, 64)).astype(np.float32)
+        rare[0, 0] = 1e3  # a single value, which is better cut off than stepped to
+        cut = int8.best_steps(int8.Seen(rare.min(0), rare.max(0), rare[1:]), [weights])
+        assert cut.high * cut.share.max() < 900
+
+    def test_rounding_is_what_the_compiler_does(self, converted: Path, model: Path) -> None:
+        from zelo.encoders.openvino_engine import import_openvino
+
+        ov, ops = import_openvino(), pytest.importorskip("openvino.opset13")
+        values = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+        steps = int8.Steps(np.linspace(0.5, 2, 8).astype(np.float32), *int8.byte_range(-1.5, 2.0))
+        given = ops.parameter([40, 8], np.float32)
+        ends = [ops.constant(np.float32(end)) for end in (steps.low, steps.high, steps.low, steps.high)]
+        node = ops.fake_quantize(ops.multiply(given, ops.constant(1 / steps.share)), *ends, int8.LEVELS + 1)
+        found = ov.compile_model(ov.Model([node], [given]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(values)[0]
+        np.testing.assert_allclose(found, steps.rounded(values), atol=1e-5)
 
 
 class TestProcessor:

@@ -1,8 +1,8 @@
 """`zelo optimize`: compile a model for this machine, measure what that changes, keep the fastest form that loses next to nothing.
 
-The forms are float32, bfloat16 and bytes; of an encoder by OpenVINO, of a language model by torch and without bytes. What they lose is
-nDCG@10 on training queries that the model did not learn (the held-out ones), with their targets as gains: no label is read. Ranges for
-bytes are read off pairs of other training queries.
+The forms of an encoder are float32, bfloat16 and bytes, the latter also with token pruning, by OpenVINO; those of a language model float32
+and bfloat16, by torch. What they lose is nDCG@10 on training queries that the model did not learn (the held-out ones), with their targets
+as gains: no label is read. Ranges for bytes are read off pairs of other training queries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zelo.errors import InputError, WorkspaceError
 from zelo.pipeline import Context
 from zelo.progress import Progress, Silent
 from zelo.rerankers import int8
-from zelo.rerankers.compiled import NETWORK, Compiled, Facts, Precision, convert, inputs_of, load_compiled
+from zelo.rerankers.compiled import NETWORK, Compiled, Facts, Precision, convert, convert_pruned, inputs_of, load_compiled
 from zelo.rerankers.encoder_classifier import EncoderClassifier
 from zelo.rerankers.engines import ABOUT
 from zelo.rerankers.language_model import LanguageModel
@@ -217,19 +217,23 @@ def _drawn(questions: Sequence[Question], pairs: int) -> list[Ids]:
 
 
 def _forms(classifier: EncoderClassifier, made: Path, calibration: Sequence[Ids]) -> list[_Form]:
-    """Float32, and what this processor computes by itself: bfloat16, bytes."""
+    """Float32, what this processor computes by itself (bfloat16, bytes), and those with token pruning."""
     core = import_openvino().Core()
     facts, identity = Facts(**json.loads((made / FACTS).read_text("utf-8"))), classifier.identity
     rest: Precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-    plain = core.read_model(made / NETWORK)
-    forms = [_Form("float32", load_compiled(made, identity), "f32", plain)]
-    if rest == "bf16":
-        forms.append(_Form("bfloat16", load_compiled(made, identity, rest), rest, plain))
-    if multiplies_bytes():
-        ranges = int8.observe(made / NETWORK, (inputs_of([sequence], facts) for sequence in calibration))
-        network = int8.to_bytes(made / NETWORK, ranges)
-        name = f"bytes, {'bfloat16' if rest == 'bf16' else 'float32'}"
-        forms.append(_Form(name, Compiled(network, facts, identity, rest), rest, network))
+    pruned = made.with_name("pruned")
+    pruned.mkdir()
+    forms = [_Form("float32", load_compiled(made, identity), "f32", core.read_model(made / NETWORK))]
+    for folder, suffix in ((made, ""), *([(pruned, ", pruned")] if convert_pruned(classifier, pruned) else [])):
+        plain = core.read_model(folder / NETWORK)
+        if rest == "bf16" or (suffix and not multiplies_bytes()):
+            name = f"{'bfloat16' if rest == 'bf16' else 'float32'}{suffix}"
+            forms.append(_Form(name, load_compiled(folder, identity, rest), rest, plain))
+        if multiplies_bytes():
+            ranges = int8.observe(folder / NETWORK, (inputs_of([sequence], facts) for sequence in calibration))
+            network = int8.to_bytes(folder / NETWORK, ranges)
+            name = f"bytes, {'bfloat16' if rest == 'bf16' else 'float32'}{suffix}"
+            forms.append(_Form(name, Compiled(network, facts, identity, rest), rest, network))
     return [*forms, _Form("torch float32", classifier, "f32", measured=False)]  # as it was: `convert` has compared them
 
 

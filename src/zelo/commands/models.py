@@ -55,9 +55,10 @@ def optimize(model: Path, workspace: Path | None, most_loss: float, **sizes: Any
     """Find the fastest form of a reranker on this machine's processor that loses next to nothing.
 
     MODEL is a workspace or a model folder, of a cross_encoder or language_model. It is tried in float32, bfloat16 and (an encoder) bytes,
-    as far as the processor computes them by itself; the fastest that loses no more than --most-loss of nDCG@10 is written into the
-    model's folder. There zelo rerank, serve, latency, evaluate and the stage rank find it. A model that is trained anew has to be
-    optimized anew. Nothing is written before all is measured: after Ctrl-C the model is as it was, and the command begins anew.
+    as far as the processor computes them by itself, an encoder also with token pruning; the fastest that loses no more than --most-loss
+    of nDCG@10 is written into the model's folder. There zelo rerank, serve, latency, evaluate and the stage rank find it. A model that is
+    trained anew has to be optimized anew. Nothing is written before all is measured: after Ctrl-C the model is as it was, and the command
+    begins anew.
     """
     from zelo import progress
     from zelo.optimizing import find_model, lines, optimize

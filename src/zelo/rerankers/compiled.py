@@ -23,7 +23,7 @@ from zelo.encoders.openvino_engine import FACTS, cache_dir, import_openvino, kep
 from zelo.encoders.processor import cores
 from zelo.errors import InputError
 from zelo.rerankers.encoder_classifier import EncoderClassifier, padded
-from zelo.rerankers.first_row import first_row_only
+from zelo.rerankers.first_row import bert_layers, first_row_only, pruning
 from zelo.rerankers.scorer import CPU_TOKENS, FloatArray, IntArray, Tokens
 
 Precision = Literal["f32", "bf16"]
@@ -32,7 +32,9 @@ STEP = 16
 """Sequences are padded to a multiple of so many tokens: few shapes to compile for, little padding."""
 TOLERANCE = 2e-4
 """Largest difference of a logit to the torch model's, of 1 or of the logit if that is more, both in float32."""
-_FORMAT = 1  # of the kept folder; raise it when what is kept changes
+PRUNED_TOLERANCE = 1e-2
+"""The same with token pruning: of two rows that are looked at alike, each may take the other one."""
+_FORMAT = 2  # of the kept folder; raise it when what is kept changes
 _STREAMS = 8  # batches worked on at once; more cores work inside a stream
 log = logging.getLogger(__name__)
 
@@ -175,27 +177,51 @@ def convert(classifier: EncoderClassifier, folder: Path) -> None:
     Raises:
         InputError: the converted model gives other logits.
     """
-    facts = Facts(classifier.pad, classifier.separator, int(getattr(classifier.model.config, "max_position_embeddings", 0) or 0))
+    difference = np.inf
     for first_row in (True, False):
-        network = _traced(classifier, first_row=first_row)
+        with first_row_only(classifier.model) if first_row else contextlib.nullcontext(True) as changed:
+            network = _traced(classifier) if changed else None
         if network is None:
             continue
-        difference = _difference(classifier, Compiled(network, facts, classifier.identity))
+        difference = _difference(classifier, Compiled(network, _facts(classifier), classifier.identity))
         if difference <= TOLERANCE:
-            import_openvino().save_model(network, folder / NETWORK, compress_to_fp16=False)
-            (folder / FACTS).write_text(json.dumps(asdict(facts)) + "\n", "utf-8")
+            _write(network, _facts(classifier), folder)
             return
     raise InputError(f"the converted model differs from the original (logits by {difference:.1e})", remedy="use the engine torch")
 
 
-def _traced(classifier: EncoderClassifier, *, first_row: bool) -> Any:
-    """The OpenVINO model, or None if the model has no layer whose first row could be computed alone."""
+def convert_pruned(classifier: EncoderClassifier, folder: Path) -> bool:
+    """Write a classifier with token pruning likewise; its logits are not the classifier's. Return whether that can be done."""
+    layers = bert_layers(classifier.model)
+    computed = {} if layers is None else pruning(len(layers))
+    if not computed:
+        return False
+    with first_row_only(classifier.model, computed):
+        network = _traced(classifier)
+        difference = _difference(classifier, Compiled(network, _facts(classifier), classifier.identity))
+    if difference > PRUNED_TOLERANCE:
+        log.warning("no token pruning: OpenVINO's logits differ from torch's by %.1e", difference)
+        return False
+    _write(network, _facts(classifier), folder)
+    return True
+
+
+def _facts(classifier: EncoderClassifier) -> Facts:
+    return Facts(classifier.pad, classifier.separator, int(getattr(classifier.model.config, "max_position_embeddings", 0) or 0))
+
+
+def _write(network: Any, facts: Facts, folder: Path) -> None:
+    import_openvino().save_model(network, folder / NETWORK, compress_to_fp16=False)
+    (folder / FACTS).write_text(json.dumps(asdict(facts)) + "\n", "utf-8")
+
+
+def _traced(classifier: EncoderClassifier) -> Any:
+    """The OpenVINO model of a classifier as it is now."""
     torch, ov = import_extra("torch", "torch"), import_openvino()
     names = ["ids", "mask", *(["types"] if classifier.separator is not None else [])]
     example = {name: torch.ones(2, STEP, dtype=torch.long) for name in names}
-    whole: Any = contextlib.nullcontext(True)
-    with quiet(), torch.no_grad(), first_row_only(classifier.model) if first_row else whole as changed:
-        return ov.convert_model(_Logits.of(classifier.module), example_input=example) if changed else None
+    with quiet(), torch.no_grad():
+        return ov.convert_model(_Logits.of(classifier.module), example_input=example)
 
 
 class _Logits:
@@ -217,7 +243,7 @@ class _Logits:
 
 
 def _difference(classifier: EncoderClassifier, compiled: Compiled) -> float:
-    """The largest difference on sequences of random tokens, of several lengths, padded together by torch."""
+    """The largest difference on sequences of random tokens, of several lengths."""
     rng = np.random.default_rng(0)
     vocabulary, end = int(classifier.model.config.vocab_size), classifier.separator
     sequences = []
@@ -227,5 +253,15 @@ def _difference(classifier: EncoderClassifier, compiled: Compiled) -> float:
         if end is not None:
             ids[[length // 2, -1]] = end
         sequences.append(ids)
-    expected, found = classifier.score(sequences), compiled.score(sequences)
+    expected = np.concatenate([_padded_logit(classifier, sequence) for sequence in sequences])
+    found = compiled.score(sequences)
     return float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())
+
+
+def _padded_logit(classifier: EncoderClassifier, sequence: Tokens) -> FloatArray:
+    """Of torch [1], padded as `Compiled` pads: how many rows token pruning keeps goes by the padded length."""
+    torch = import_extra("torch", "torch")
+    width = -(-len(sequence) // STEP) * STEP
+    with torch.inference_mode():
+        given = [torch.from_numpy(part) for part in inputs_of([sequence], _facts(classifier), width)]
+        return np.asarray(classifier.module(*given).numpy(), np.float64)
