@@ -146,7 +146,7 @@ def best_steps(seen: Seen, weights: Sequence[FloatArray]) -> Steps:
     100 among ones of 1), and at 1/2 that product alone made nine tenths of the error of a MiniLM.
     """
     exact = [seen.rows @ w.T for w in weights]
-    best, least = None, np.inf
+    tried: list[tuple[float, Steps]] = []
     for strength in STRENGTHS:
         share = smoothing(seen, weights, strength)
         rounded = [np.multiply(*row_bytes(w * share), dtype=np.float32) for w in weights]
@@ -154,10 +154,8 @@ def best_steps(seen: Seen, weights: Sequence[FloatArray]) -> Steps:
             steps = Steps(share, *byte_range(width * float((seen.low / share).min()), width * float((seen.high / share).max())))
             rows = steps.rounded(seen.rows)
             error = sum(float(np.square(rows @ w.T - whole).sum()) for w, whole in zip(rounded, exact, strict=True))
-            if error < least:
-                best, least = steps, error
-    assert best is not None
-    return best
+            tried.append((error, steps))
+    return min(tried, key=lambda one: one[0])[1]
 
 
 def smoothing(seen: Seen, weights: Sequence[FloatArray], strength: float) -> FloatArray:
