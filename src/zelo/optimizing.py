@@ -1,6 +1,6 @@
 """`zelo optimize`: compile a model for this machine, measure what that changes, keep the fastest form that loses next to nothing.
 
-The forms of an encoder are float32, bfloat16 and bytes, the latter also with token pruning, by OpenVINO; those of a language model float32
+The forms of an encoder are float32, bfloat16 and bytes, and those with token pruning, by OpenVINO; those of a language model float32
 and bfloat16, by torch. What they lose is nDCG@10 on training queries that the model did not learn (the held-out ones), with their targets
 as gains: no label is read. Ranges for bytes are read off pairs of other training queries.
 """
@@ -137,7 +137,7 @@ def optimize(folder: Path, workspace: Workspace, progress: Progress, *, most_los
     with _partial(folder) as made:
         if isinstance(model.scorer, EncoderClassifier):
             convert(model.scorer, made)
-            forms = _forms(model.scorer, made, _drawn(others or measured, pairs))
+            forms = _forms(model.scorer, made, _drawn(others or measured, pairs), progress.task("making the forms"))
         else:
             forms = _forms_of_language_model(folder, model)
         trials = _measured(forms, measured, model.format.scale, progress)
@@ -216,24 +216,27 @@ def _drawn(questions: Sequence[Question], pairs: int) -> list[Ids]:
     return [found[i] for i in rng.permutation(len(found))[:pairs].tolist()]
 
 
-def _forms(classifier: EncoderClassifier, made: Path, calibration: Sequence[Ids]) -> list[_Form]:
-    """Float32, what this processor computes by itself (bfloat16, bytes), and those with token pruning."""
+def _forms(classifier: EncoderClassifier, made: Path, calibration: Sequence[Ids], advance: Callable[[int, int], None]) -> list[_Form]:
+    """Float32, what this processor computes by itself (bfloat16, bytes), and both with token pruning where the model allows it."""
     core = import_openvino().Core()
     facts, identity = Facts(**json.loads((made / FACTS).read_text("utf-8"))), classifier.identity
     rest: Precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    word = "bfloat16" if rest == "bf16" else "float32"
     pruned = made.with_name("pruned")
     pruned.mkdir()
+
+    def of_bytes(folder: Path) -> Any:
+        return int8.to_bytes(folder / NETWORK, int8.observe(folder / NETWORK, (inputs_of([sequence], facts) for sequence in calibration)))
+
     forms = [_Form("float32", load_compiled(made, identity), "f32", core.read_model(made / NETWORK))]
-    for folder, suffix in ((made, ""), *([(pruned, ", pruned")] if convert_pruned(classifier, pruned) else [])):
-        plain = core.read_model(folder / NETWORK)
-        if rest == "bf16" or (suffix and not multiplies_bytes()):
-            name = f"{'bfloat16' if rest == 'bf16' else 'float32'}{suffix}"
-            forms.append(_Form(name, load_compiled(folder, identity, rest), rest, plain))
+    folders = [(made, ""), *([(pruned, ", pruned")] if convert_pruned(classifier, pruned) else [])]
+    for place, (folder, suffix) in enumerate(folders):
+        if rest == "bf16" or suffix:
+            forms.append(_Form(f"{word}{suffix}", load_compiled(folder, identity, rest), rest, core.read_model(folder / NETWORK)))
         if multiplies_bytes():
-            ranges = int8.observe(folder / NETWORK, (inputs_of([sequence], facts) for sequence in calibration))
-            network = int8.to_bytes(folder / NETWORK, ranges)
-            name = f"bytes, {'bfloat16' if rest == 'bf16' else 'float32'}{suffix}"
-            forms.append(_Form(name, Compiled(network, facts, identity, rest), rest, network))
+            network = of_bytes(folder)
+            forms.append(_Form(f"bytes, {word}{suffix}", Compiled(network, facts, identity, rest), rest, network))
+        advance(place + 1, len(folders))
     return [*forms, _Form("torch float32", classifier, "f32", measured=False)]  # as it was: `convert` has compared them
 
 
@@ -315,9 +318,12 @@ def lines(found: Optimized, most_loss: float = MOST_LOSS) -> list[str]:
     """Return what was found, as a table and a sentence."""
     exact = found.trials[0]
     of = "queries that the model may have learned, as too few were held out" if found.learned else "held-out queries"
-    shown = [f"{'form':<18} {'pairs/s':>8} {'nDCG@10':>8} {'lost':>7} {'largest difference of a score':>30}"]
+    width = max(len(trial.name) for trial in found.trials)
+    shown = [f"{'form':<{width}} {'pairs/s':>8} {'nDCG@10':>8} {'lost':>7} {'largest difference of a score':>30}"]
     for trial in found.trials:
         lost = 1 - trial.ndcg / exact.ndcg if exact.ndcg else 0.0
         refused = "  refused" if lost > most_loss else ""
-        shown.append(f"{trial.name:<18} {trial.per_second:>8.1f} {trial.ndcg:>8.4f} {100 * lost:>6.2f}% {trial.difference:>30.1e}{refused}")
+        shown.append(
+            f"{trial.name:<{width}} {trial.per_second:>8.1f} {trial.ndcg:>8.4f} {100 * lost:>6.2f}% {trial.difference:>30.1e}{refused}"
+        )
     return [*shown, f"nDCG@10: targets as gains, {found.queries} {of}. pairs/s: {cores()} cores, {' '.join(instruction_sets())}."]

@@ -1,6 +1,6 @@
 """Products of bytes in an OpenVINO model: weights and activations in 8 bits, sums in 32, everything else in floating point.
 
-A matrix product with constant weights becomes one of bytes: each row of weights has its own scale, and each activation one range,
+A matrix product with a constant matrix becomes one of bytes: each row of weights has its own scale, and each activation one range,
 which is read off texts (calibration). Before that, channels of an activation are divided by s and the weights' multiplied by it, so
 that neither has to hold outliers alone (SmoothQuant, arXiv 2211.10438); how strongly, and whether the range cuts outliers off, is
 chosen for each activation by the error of its products on calibration texts. Attention's own products, of two activations, stay as they
@@ -28,6 +28,7 @@ STRENGTHS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 WIDTHS = (1.0, 0.9, 0.8, 0.7, 0.5)
 """Of a range, as shares of the one that holds everything seen: outliers that are cut off leave smaller steps to the rest."""
 _SMALLEST = 1e-5
+_LEAST_ACTIVE = 0.01  # of the median channel's range
 _ROWS = 4  # of a batch, kept to choose by
 
 
@@ -161,6 +162,7 @@ def best_steps(seen: Seen, weights: Sequence[FloatArray]) -> Steps:
 def smoothing(seen: Seen, weights: Sequence[FloatArray], strength: float) -> FloatArray:
     """Return s [channels] > 0, of geometric mean 1; activations are divided by it, weights [rows, channels] multiplied."""
     active = np.maximum(np.maximum(np.abs(seen.low), np.abs(seen.high)), _SMALLEST)
+    active = np.maximum(active, _LEAST_ACTIVE * np.median(active))  # what calibration hardly saw may still come
     heavy = np.maximum(np.max([np.abs(w).max(0) for w in weights], axis=0), _SMALLEST)
     share = active**strength / heavy ** (1 - strength) if strength else np.ones_like(active)
     return np.asarray(share / np.exp(np.log(share).mean()), np.float32)
