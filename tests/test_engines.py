@@ -276,6 +276,10 @@ class TestOptimize:
         assert about["form"].startswith("bytes")
         names = [t["name"] for t in about["trials"]]
         assert (names[0], names[-1]) == ("float32", "torch float32")
+        for trial in about["trials"]:
+            low, high = trial["lost"]
+            assert low - 1e-9 <= 1 - trial["ndcg"] / about["trials"][0]["ndcg"] <= high + 1e-9
+        assert any(low < high for low, high in (trial["lost"] for trial in about["trials"]))
         used = load_reranker(folder)
         assert isinstance(used.scorer, Compiled)  # type: ignore[attr-defined]
         plain = load_reranker(folder, engine="torch").score(QUERY, DOCUMENTS)
