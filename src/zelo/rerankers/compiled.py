@@ -208,7 +208,7 @@ def convert_pruned(classifier: EncoderClassifier, folder: Path) -> bool:
     try:
         whole = _torch_logits(classifier)
         with first_row_only(classifier.model, dict.fromkeys(computed, TWENTIETHS)):
-            difference = float((np.abs(_torch_logits(classifier) - whole) / np.maximum(1.0, np.abs(whole))).max())
+            difference = _apart(_torch_logits(classifier), whole)
         if difference <= TOLERANCE:
             with first_row_only(classifier.model, computed):
                 network = _traced(classifier)
@@ -261,7 +261,10 @@ class _Logits:
 
 def _difference(classifier: EncoderClassifier, compiled: Compiled, expected: FloatArray) -> float:
     """The largest difference of the compiled model's logits on `_examples` to what torch gives."""
-    found = compiled.score(_examples(classifier))
+    return _apart(compiled.score(_examples(classifier)), expected)
+
+
+def _apart(found: FloatArray, expected: FloatArray) -> float:
     return float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())
 
 
