@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -304,8 +305,30 @@ class TestOptimize:
         assert "0.60%" in found.out
         assert "refused" in found.out
         assert "no form is faster than float32 and keeps 99.5 %" in found.err
+        named = "bfloat16" if "\nbfloat16" in found.out else "float32"
+        found = zelo("optimize", folder, "--workspace", workspace, "--form", f"{named}, pruned")
+        assert found.code == 2
+        assert "pruned keeps less than 99.5 % of nDCG@10" in found.err
         assert not (folder / FOLDER).exists()
         assert not [path for path in folder.parent.iterdir() if "optimizing" in path.name]
+
+    def test_a_form_of_ones_own_choice(self, ready: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        folder, workspace = ready
+        asked = ("optimize", folder, "--workspace", workspace, "--most-loss", "1", "--form")
+        found = zelo(*asked, "bytes")
+        assert found.code == 2
+        assert "no form 'bytes' of this model on this processor" in found.err
+        names = re.findall(r"'([^']*)'", found.err.partition("name one of: ")[2])
+        assert any("pruned" in name for name in names)
+        plain = next(name for name in names if name.startswith("bytes") and "pruned" not in name)  # not the fastest one
+        slower = zelo(*asked, plain)
+        assert slower.code == 2
+        assert f"{plain} is not faster than float32" in slower.err
+        monkeypatch.setattr(optimizing, "_speeds", lambda engines, *_: [1.0, 2.0])
+        found = zelo(*asked, plain)
+        assert found.code == 0, found.err
+        assert f"kept: {plain}." in found.out
+        assert [t["name"] for t in optimized_by(folder)["trials"]] == ["float32", plain]
 
     def test_the_best_is_the_fastest_of_those_that_lose_little(self) -> None:
         exact, halves, small = (

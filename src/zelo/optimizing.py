@@ -121,7 +121,7 @@ def find_model(path: Path, workspace: Path | None = None) -> tuple[Path, Workspa
 
 
 def optimize(folder: Path, workspace: Workspace, progress: Progress, *, most_loss: float = MOST_LOSS, queries: int = 100,
-             pairs: int = 200) -> Optimized:  # fmt: skip
+             pairs: int = 200, form: str | None = None) -> Optimized:  # fmt: skip
     """Make and measure the forms, and write the fastest one that loses no more than `most_loss` into the model's folder.
 
     Args:
@@ -131,9 +131,10 @@ def optimize(folder: Path, workspace: Workspace, progress: Progress, *, most_los
         most_loss: share of nDCG@10 that a form may lose against float32.
         queries: measured on at most so many.
         pairs: that the ranges of bytes are read off.
+        form: measure and keep this one only, by its name; None = the fastest.
 
     Raises:
-        InputError: another kind of model, no targets to measure on, or a folder that cannot be written.
+        InputError: another kind of model, no targets to measure on, no such form on this processor, or a folder that cannot be written.
         MissingExtraError: openvino, torch or transformers is not installed.
     """
     model = _load(folder)
@@ -144,11 +145,13 @@ def optimize(folder: Path, workspace: Workspace, progress: Progress, *, most_los
             forms = _forms(model.scorer, made, _drawn(others or measured, pairs), progress.task("making the forms"))
         else:
             forms = _forms_of_language_model(folder, model)
+        if form is not None:
+            forms = _only(forms, form, folder)
         trials = _measured(forms, measured, model.format.scale, progress)
         kept = _best(trials, most_loss)
         if kept is not None:
-            form = next(form for form in forms if form.name == kept.name)
-            _write(made, form, model_digest(folder), trials, len(measured), pairs)
+            chosen = next(one for one in forms if one.name == kept.name)
+            _write(made, chosen, model_digest(folder), trials, len(measured), pairs)
             if (folder / DERIVED).is_dir():
                 shutil.rmtree(folder / DERIVED)
             os.replace(made, folder / DERIVED)
@@ -251,6 +254,16 @@ def _forms_of_language_model(folder: Path, model: PointwiseReranker) -> list[_Fo
     if computes_bfloat16(torch.device("cpu")):
         forms.append(_Form("bfloat16", PointwiseReranker.load(folder, device="cpu", precision="bfloat16").scorer, "bf16"))
     return forms
+
+
+def _only(forms: Sequence[_Form], name: str, folder: Path) -> list[_Form]:
+    exact, *others = [form for form in forms if form.measured]
+    found = [form for form in others if form.name == name]
+    if not found:
+        known = ", ".join(repr(form.name) for form in others)
+        remedy = f"name one of: {known}" if others else "leave it as it is: this processor computes no other form by itself"
+        raise InputError(f"no form {name!r} of this model on this processor", where=str(folder), remedy=remedy)
+    return [exact, *found]
 
 
 def _measured(forms: Sequence[_Form], questions: Sequence[Question], scale: float, progress: Progress) -> list[Trial]:
