@@ -336,6 +336,17 @@ class TestShowAndJudges:
         best = ran.out.splitlines()[3].split(":")[0].split()[-1]
         assert "comparisons of lexical" in zelo("show", finished, query.query_id, best).out
 
+    def test_show_says_what_is_old(self, workspace: Path) -> None:
+        query = next(iter(read_queries(workspace / "queries.jsonl")))
+        before, opened = zelo("show", workspace, query.query_id), Workspace.open(workspace)
+        assert before.err == ""
+        opened.save_recipe(opened.recipe.with_settings({"fit.prior_sd": 2.5}))
+        ran = zelo("show", workspace, query.query_id)
+        assert (ran.code, ran.out) == (0, before.out)
+        (line,) = ran.err.splitlines()
+        assert "of before a change (pool: the recipe's " in line
+        assert f"`zelo run {workspace}`" in line
+
     def test_faults(self, finished: Path) -> None:
         assert_one_line(zelo("show", finished, "zzz"), "no question with this id or these words")
         query = next(iter(read_queries(finished / "queries.jsonl")))

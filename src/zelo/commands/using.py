@@ -22,11 +22,15 @@ def show(workspace: Path, query: str, document: str | None) -> None:
 
     QUERY is a query id, or words of a question; DOCUMENT a document id.
     """
+    from zelo import runner
     from zelo.show import explain_document, explain_query
 
     opened = open_workspace(workspace)
     for line in explain_document(opened, query, document) if document else explain_query(opened, query):
         click.echo(line)
+    old = next((state for state in runner.status(opened) if state.entry is not None and not state.done), None)
+    if old is not None:
+        click.echo(f"this is of before a change ({old.stage.name}: {old.reason}); `zelo run {opened.root}` brings it up to date", err=True)
 
 
 @click.command()
