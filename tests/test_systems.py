@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -340,6 +342,26 @@ class TestLatency:
         ran = zelo("latency", finished, "--system", "models/pointwise", *protocol, "--json")
         found = json.loads(ran.out)
         assert (found["way"], found["payload"], found["failed"]) == ("in process", 1000, 0)
+
+    def test_sigterm_takes_the_server_along(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        started: list[subprocess.Popen[str]] = []
+        begin = subprocess.Popen
+
+        def remembered(*given: Any, **named: Any) -> subprocess.Popen[str]:
+            started.append(begin(*given, **named))
+            return started[-1]
+
+        async def killed(*_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(subprocess, "Popen", remembered)
+        monkeypatch.setattr(latency, "_run", killed)
+        before = signal.getsignal(signal.SIGTERM)
+        assert zelo("latency", finished, "--http").code == 128 + signal.SIGTERM
+        (server,) = started
+        assert server.poll() is not None
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_blocks_make_intervals_of_dependent_values_wide_enough() -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -194,7 +195,7 @@ def asking(name: str, folder: Path | None, *, http: bool, engine: EngineName = "
         remote = RemoteReranker(name, retries=0)
         yield Asker("remote", remote.ask, remote.close)
     elif http:
-        with _served(model_folder(name, folder), engine) as url:
+        with _unwinding_at_sigterm(), _served(model_folder(name, folder), engine) as url:
             remote = RemoteReranker(f"zelo:{url}", retries=0)
             yield Asker("HTTP", remote.ask, remote.close)
     else:
@@ -205,6 +206,23 @@ def asking(name: str, folder: Path | None, *, http: bool, engine: EngineName = "
                 return await asyncio.get_running_loop().run_in_executor(thread, system.score, query, documents)
 
             yield Asker("in process", ask)
+
+
+@contextlib.contextmanager
+def _unwinding_at_sigterm() -> Iterator[None]:
+    """End at SIGTERM as at Ctrl-C, by way of every `finally`: a server of ours must not outlive us."""
+    if threading.current_thread() is not threading.main_thread():  # only there can it be done
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
