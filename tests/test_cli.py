@@ -344,7 +344,7 @@ class TestShowAndJudges:
         ran = zelo("show", workspace, query.query_id)
         assert (ran.code, ran.out) == (0, before.out)
         (line,) = ran.err.splitlines()
-        assert "of before a change (pool: the recipe's " in line
+        assert "from before a change (pool: the recipe's " in line
         assert f"`zelo run {workspace}`" in line
 
     def test_faults(self, finished: Path) -> None:

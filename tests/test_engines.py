@@ -309,6 +309,12 @@ class TestOptimize:
         found = zelo("optimize", folder, "--workspace", workspace, "--form", f"{named}, pruned")
         assert found.code == 2
         assert "pruned keeps less than 99.5 % of nDCG@10" in found.err
+        assert "auto computes in float32" in found.err
+        (folder / FOLDER).mkdir()  # of an earlier call
+        assert "the form made before stays in use" in zelo("optimize", folder, "--workspace", workspace).err
+        (folder / FOLDER).rmdir()
+        monkeypatch.setattr(optimizing, "_measured", lambda *_: [optimizing.Trial("float32", 1.0, 0.5, 0.0)])  # a processor without more
+        assert zelo("optimize", folder, "--workspace", workspace).code == 2
         assert not (folder / FOLDER).exists()
         assert not [path for path in folder.parent.iterdir() if "optimizing" in path.name]
 
@@ -320,6 +326,7 @@ class TestOptimize:
         assert "no form 'bytes' of this model on this processor" in found.err
         names = re.findall(r"'([^']*)'", found.err.partition("name one of: ")[2])
         assert any("pruned" in name for name in names)
+        assert "delete" in zelo(*asked, "float32").err
         plain = next(name for name in names if name.startswith("bytes") and "pruned" not in name)  # not the fastest one
         slower = zelo(*asked, plain)
         assert slower.code == 2

@@ -357,11 +357,16 @@ class TestLatency:
 
         monkeypatch.setattr(subprocess, "Popen", remembered)
         monkeypatch.setattr(latency, "_run", killed)
+
+        def outside(*_: object) -> None:
+            raise AssertionError("SIGTERM came where it would have ended the process")
+
+        whole = signal.signal(signal.SIGTERM, outside)
         before = signal.getsignal(signal.SIGTERM)
         assert zelo("latency", finished, "--http").code == 128 + signal.SIGTERM
         (server,) = started
         assert server.poll() is not None
-        assert signal.getsignal(signal.SIGTERM) is before
+        assert signal.signal(signal.SIGTERM, whole) is before
 
 
 def test_blocks_make_intervals_of_dependent_values_wide_enough() -> None:

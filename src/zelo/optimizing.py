@@ -47,6 +47,8 @@ MOST_LOSS = 0.005
 """Share of nDCG@10 that a form may lose."""
 LEAST_HELD_OUT = 20
 """Held-out queries; with fewer, learned ones are measured on."""
+_WORDS: dict[Precision, str] = {"f32": "float32", "bf16": "bfloat16"}
+_PRUNED = ", pruned"
 _TIMED = 64  # pairs that speed is measured on, three times, in turns
 _ROUNDS = 3
 _DRAWS = 2000  # of the queries, for an interval
@@ -138,15 +140,17 @@ def optimize(folder: Path, workspace: Workspace, progress: Progress, *, most_los
         MissingExtraError: openvino, torch or transformers is not installed.
     """
     model = _load(folder)
+    if form is not None:
+        _check(form, model, folder)
     measured, others, learned = _questions(model, workspace, queries)
     with _partial(folder) as made:
         if isinstance(model.scorer, EncoderClassifier):
             convert(model.scorer, made)
-            forms = _forms(model.scorer, made, _drawn(others or measured, pairs), progress.task("making the forms"))
+            forms = _forms(model.scorer, made, _drawn(others or measured, pairs), progress.task("making the forms"), form)
         else:
             forms = _forms_of_language_model(folder, model)
-        if form is not None:
-            forms = _only(forms, form, folder)
+        if form is not None and not any(one.name == form for one in forms):
+            raise InputError(f"its layers do not allow the form {form!r}", where=str(folder), remedy="leave out --form")
         trials = _measured(forms, measured, model.format.scale, progress)
         kept = _best(trials, most_loss)
         if kept is not None:
@@ -223,12 +227,16 @@ def _drawn(questions: Sequence[Question], pairs: int) -> list[Ids]:
     return [found[i] for i in rng.permutation(len(found))[:pairs].tolist()]
 
 
-def _forms(classifier: EncoderClassifier, made: Path, calibration: Sequence[Ids], advance: Callable[[int, int], None]) -> list[_Form]:
-    """Float32, what this processor computes by itself (bfloat16, bytes), and both with token pruning where the model allows it."""
+def _forms(classifier: EncoderClassifier, made: Path, calibration: Sequence[Ids], advance: Callable[[int, int], None],
+           only: str | None = None) -> list[_Form]:  # fmt: skip
+    """Float32, what this processor computes by itself (bfloat16, bytes), and both with token pruning where the model allows it.
+
+    With `only`, float32 and the form of this name.
+    """
     core = import_openvino().Core()
     facts, identity = Facts(**json.loads((made / FACTS).read_text("utf-8"))), classifier.identity
-    rest: Precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-    word = "bfloat16" if rest == "bf16" else "float32"
+    rest = _rest()
+    word = _WORDS[rest]
     pruned = made.with_name("pruned")
     pruned.mkdir()
 
@@ -236,14 +244,17 @@ def _forms(classifier: EncoderClassifier, made: Path, calibration: Sequence[Ids]
         return int8.to_bytes(folder / NETWORK, int8.observe(folder / NETWORK, (inputs_of([sequence], facts) for sequence in calibration)))
 
     forms = [_Form("float32", load_compiled(made, identity), "f32", core.read_model(made / NETWORK))]
-    folders = [(made, ""), *([(pruned, ", pruned")] if convert_pruned(classifier, pruned) else [])]
+    may_prune = only is None or only.endswith(_PRUNED)
+    folders = [(made, ""), *([(pruned, _PRUNED)] if may_prune and convert_pruned(classifier, pruned) else [])]
     for place, (folder, suffix) in enumerate(folders):
-        if rest == "bf16" or suffix:
+        if (rest == "bf16" or suffix) and only in (None, f"{word}{suffix}"):
             forms.append(_Form(f"{word}{suffix}", load_compiled(folder, identity, rest), rest, core.read_model(folder / NETWORK)))
-        if multiplies_bytes():
+        if multiplies_bytes() and only in (None, f"bytes, {word}{suffix}"):
             network = of_bytes(folder)
             forms.append(_Form(f"bytes, {word}{suffix}", Compiled(network, facts, identity, rest), rest, network))
         advance(place + 1, len(folders))
+    if only is not None:
+        return forms
     return [*forms, _Form("torch float32", classifier, "f32", measured=False)]  # as it was: `convert` has compared them
 
 
@@ -256,14 +267,28 @@ def _forms_of_language_model(folder: Path, model: PointwiseReranker) -> list[_Fo
     return forms
 
 
-def _only(forms: Sequence[_Form], name: str, folder: Path) -> list[_Form]:
-    exact, *others = [form for form in forms if form.measured]
-    found = [form for form in others if form.name == name]
-    if not found:
-        known = ", ".join(repr(form.name) for form in others)
-        remedy = f"name one of: {known}" if others else "leave it as it is: this processor computes no other form by itself"
-        raise InputError(f"no form {name!r} of this model on this processor", where=str(folder), remedy=remedy)
-    return [exact, *found]
+def _check(form: str, model: PointwiseReranker, folder: Path) -> None:
+    """Refuse a name that no form has here, before anything is computed."""
+    if form == "float32":
+        raise InputError(
+            "float32 is no form to be kept", where=str(folder), remedy=f"delete {folder / DERIVED}: the engine auto then computes it"
+        )
+    if isinstance(model.scorer, EncoderClassifier):
+        word = _WORDS[_rest()]
+        every = [word, *([f"bytes, {word}"] if multiplies_bytes() else [])]
+        names = [*(name for name in every if name != "float32"), *(f"{name}{_PRUNED}" for name in every)]
+    else:
+        torch = import_extra("torch", "torch")
+        names = ["bfloat16"] if computes_bfloat16(torch.device("cpu")) else []
+    if form not in names:
+        known = ", ".join(map(repr, names))
+        remedy = f"name one of: {known}" if names else "leave it as it is: this processor computes no other form by itself"
+        raise InputError(f"no form {form!r} of this model on this processor", where=str(folder), remedy=remedy)
+
+
+def _rest() -> Precision:
+    """What is not in bytes is computed in, if it is not to be float32's results."""
+    return "bf16" if "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 def _measured(forms: Sequence[_Form], questions: Sequence[Question], scale: float, progress: Progress) -> list[Trial]:

@@ -51,7 +51,7 @@ def verify(model: Path, library: Any, tolerance: float) -> None:
 @click.option("--most-loss", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Share of nDCG@10 that may be lost.")
 @click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True, help="Held-out queries to measure on, at most.")
 @click.option("--pairs", type=click.IntRange(min=1), default=200, show_default=True, help="Pairs that ranges of bytes are read off.")
-@click.option("--form", metavar="NAME", help="Keep this form and not the fastest, by its name in the table.")
+@click.option("--form", metavar="NAME", help="Try this form only, by its name in the table.")
 def optimize(model: Path, workspace: Path | None, most_loss: float, **sizes: Any) -> None:
     """Find the fastest form of a reranker on this machine's processor that loses next to nothing.
 
@@ -63,17 +63,22 @@ def optimize(model: Path, workspace: Path | None, most_loss: float, **sizes: Any
     """
     from zelo import progress
     from zelo.optimizing import find_model, lines, optimize
+    from zelo.workspace import DERIVED
 
     folder, opened = find_model(model, workspace)
     with progress.for_stream() as shown, opened.locked():
         found = optimize(folder, opened, shown, most_loss=most_loss, **sizes)
     click.echo("\n".join(lines(found, most_loss)))
     if found.kept is None:
-        form, kept, (exact, *_, last) = sizes["form"], f"{100 * (1 - most_loss):g} % of nDCG@10", found.trials
+        form, kept = sizes["form"], f"{100 * (1 - most_loss):g} % of nDCG@10"
         what = f"no form is faster than float32 and keeps {kept}"
         if form is not None:
-            what = f"{form} is not faster than float32" if last.per_second <= exact.per_second else f"{form} keeps less than {kept}"
-        raise InputError(what, where=str(folder), remedy="use it as it is: the engine auto computes in float32")
+            slow = found.trials[-1].per_second <= found.trials[0].per_second
+            what = f"{form} is not faster than float32" if slow else f"{form} keeps less than {kept}"
+        remedy = "use it as it is: the engine auto computes in float32"
+        if (folder / DERIVED).is_dir():
+            remedy = f"the form made before stays in use; to be rid of it, delete {folder / DERIVED}"
+        raise InputError(what, where=str(folder), remedy=remedy)
     click.echo(f"kept: {found.kept}. The engine auto uses it from now on.")
 
 

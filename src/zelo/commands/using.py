@@ -30,7 +30,10 @@ def show(workspace: Path, query: str, document: str | None) -> None:
         click.echo(line)
     old = next((state for state in runner.status(opened) if state.entry is not None and not state.done), None)
     if old is not None:
-        click.echo(f"this is of before a change ({old.stage.name}: {old.reason}); `zelo run {opened.root}` brings it up to date", err=True)
+        click.echo(
+            f"these results are from before a change ({old.stage.name}: {old.reason}); `zelo run {opened.root}` brings it up to date",
+            err=True,
+        )
 
 
 @click.command()
