@@ -133,8 +133,7 @@ def test_a_kill_while_building_loses_no_commit(tmp_path: Path) -> None:
 def test_an_approximate_index_says_what_it_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lance_table, "_LEAST", 1000)
     rng = np.random.default_rng(1)
-    centers = rng.normal(size=(30, 16))
-    vectors = (centers[rng.integers(30, size=2000)] + 0.4 * rng.normal(size=(2000, 16))).astype(np.float32)
+    vectors = rng.normal(size=(2000, 16)).astype(np.float32)  # in no clusters: one partition of the index misses most neighbors
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     documents = [Document(f"d{i}", "") for i in range(2000)]
     recall = {}
@@ -145,8 +144,9 @@ def test_an_approximate_index_says_what_it_misses(tmp_path: Path, monkeypatch: p
         exact = DenseRetriever([d.doc_id for d in documents], vectors).search_vectors(list(got), vectors[:50], 20)
         recall[probes] = np.mean([len({d.doc_id for d in got[q]} & {d.doc_id for d in exact[q]}) / 20 for q in got])
     assert [i.name for i in open_table(place.uri).list_indices()] == ["vector_ivf"]
-    assert recall[1] < recall[45]
-    assert recall[45] > 0.9
+    # all partitions do not give all neighbors either: the index holds vectors shortened
+    assert recall[1] + 0.1 < recall[45], recall
+    assert recall[45] > 0.6
 
 
 def test_the_stage_with_the_table(tmp_path: Path) -> None:
