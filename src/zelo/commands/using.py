@@ -31,7 +31,7 @@ def show(workspace: Path, query: str, document: str | None) -> None:
     old = next((state for state in runner.status(opened) if state.entry is not None and not state.done), None)
     if old is not None:
         click.echo(
-            f"these results are from before a change ({old.stage.name}: {old.reason}); `zelo run {opened.root}` brings it up to date",
+            f"these results are from before a change ({old.stage.name}: {old.reason}); `zelo run {opened.root}` brings them up to date",
             err=True,
         )
 
